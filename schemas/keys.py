@@ -1,0 +1,16 @@
+"""Keys: the one spelling of an object's identity in the log.
+
+OCPI's identifiers are CiStrings, compared without regard to case (types "CiString"), so a key is upper-cased.
+"""
+
+from __future__ import annotations
+
+
+def party_key(country_code: str, party_id: str) -> str:
+    """`CC*PID`."""
+    return f"{country_code}*{party_id}".upper()
+
+
+def object_key(country_code: str, party_id: str, *ids: str) -> str:
+    """`CC*PID*ID`, further identifiers behind it."""
+    return "*".join((country_code, party_id, *ids)).upper()

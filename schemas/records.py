@@ -1,0 +1,288 @@
+"""Events (what partners said) and records (what was concluded), as Python sees them.
+
+The Avro schemas in `schemas/avro/` are the contract with every other reader; the classes here carry the same
+fields, in the same order. Timestamps are microseconds since 1970 in UTC (`micros`, `moment`), amounts are decimals
+with nine places (`quantized`) in units of the record's currency; energy is kWh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import ClassVar, Self
+
+import msgspec
+
+from schemas.codec import Codec
+
+_PLACES = Decimal("1e-9")
+_CONTEXT = Context(prec=38, rounding=ROUND_HALF_EVEN)
+
+
+def quantized(number: Decimal) -> Decimal:
+    """The number with nine places, as every amount in a record has. Raises InvalidOperation beyond 29 digits."""
+    return number.quantize(_PLACES, context=_CONTEXT)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware datetime."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(micros: int) -> datetime:
+    """The aware UTC datetime of microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _packed(number: Decimal | None) -> bytes | None:
+    """Avro's decimal with scale 9: the unscaled integer, big-endian, as short as it goes."""
+    if number is None:
+        return None
+    unscaled = int(number.scaleb(9, _CONTEXT))
+    return unscaled.to_bytes((unscaled.bit_length() + 8) // 8, "big", signed=True)
+
+
+def _unpacked(data: bytes | None) -> Decimal | None:
+    return None if data is None else Decimal(int.from_bytes(data, "big", signed=True)).scaleb(-9, _CONTEXT)
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """Base of everything that is written to the log."""
+
+    codec: ClassVar[Codec]
+    decimals: ClassVar[tuple[str, ...]] = ()
+    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = None  # a field with a list of structs, and its decimals
+
+    def encode(self) -> bytes:
+        """The record in Avro single-object encoding."""
+        datum = msgspec.structs.asdict(self)
+        for name in self.decimals:
+            datum[name] = _packed(datum[name])
+        if self.nested:
+            field, decimals = self.nested
+            items = []
+            for item in datum[field]:
+                fields = msgspec.structs.asdict(item)
+                for name in decimals:
+                    fields[name] = _packed(fields[name])
+                items.append(fields)
+            datum[field] = items
+        return self.codec.encode(datum)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The record from its bytes, of whichever version. Raises schemas.codec.UnknownSchema."""
+        datum = cls.codec.decode(data)
+        for name in cls.decimals:
+            datum[name] = _unpacked(datum[name])
+        if cls.nested:
+            field, decimals = cls.nested
+            for fields in datum[field]:
+                for name in decimals:
+                    fields[name] = _unpacked(fields[name])
+        return msgspec.convert(datum, cls)
+
+
+class Event(Record):
+    """A request as it passed the door. See `schemas/avro/event-1.avsc`."""
+
+    codec: ClassVar[Codec] = Codec("event")
+
+    id: bytes
+    received_at: int
+    sender: str
+    version: str
+    module: str
+    method: str
+    key: str
+    path: list[str]
+    request_id: str | None
+    correlation_id: str | None
+    body: bytes
+
+    @classmethod
+    def decode(cls, data: bytes) -> Event:
+        """As Record.decode, without the detour by convert: every fold starts here."""
+        return cls(**cls.codec.decode(data))
+
+
+def event_id(sender: str, module: str, method: str, path: Iterable[str], body: bytes) -> bytes:
+    """Sixteen bytes that are the same for the same request sent again, and differ otherwise."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (sender, module, method, *path):
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(4, "big") + encoded)
+    digest.update(body)
+    return digest.digest()
+
+
+class PeriodRecord(msgspec.Struct, kw_only=True):
+    """A charging period of a session, with the end that OCPI leaves to the reader."""
+
+    started_at: int
+    ended_at: int
+    kwh: Decimal
+    charging: bool
+    tariff_id: str | None
+
+
+class SessionRecord(Record):
+    """A session's state and running price. See `schemas/avro/session-1.avsc`."""
+
+    codec: ClassVar[Codec] = Codec("session")
+    decimals: ClassVar[tuple[str, ...]] = (
+        "kwh",
+        "reported_before_taxes",
+        "reported_after_taxes",
+        "price_before_taxes",
+        "price_after_taxes",
+    )
+    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = ("periods", ("kwh",))
+
+    key: str
+    country_code: str
+    party_id: str
+    session_id: str
+    status: str
+    started_at: int
+    ended_at: int | None
+    kwh: Decimal
+    currency: str
+    location_id: str
+    evse_uid: str
+    connector_id: str
+    token_country_code: str
+    token_party_id: str
+    token_uid: str
+    contract_id: str
+    auth_method: str
+    cdr_id: str | None
+    reported_before_taxes: Decimal | None
+    reported_after_taxes: Decimal | None
+    price_before_taxes: Decimal | None
+    price_after_taxes: Decimal | None
+    tariffs: list[str]
+    warnings: list[str]
+    last_updated: int
+    received_at: int
+    event_id: bytes
+    periods: list[PeriodRecord]
+
+
+class AmountRecord(msgspec.Struct, kw_only=True):
+    """One total of a bill: as billed, as priced, and the verdict."""
+
+    total: str
+    billed_before_taxes: Decimal | None
+    billed_after_taxes: Decimal | None
+    priced_before_taxes: Decimal | None
+    priced_after_taxes: Decimal | None
+    verdict: str
+
+
+class BillRecord(Record):
+    """A CDR, what it should have been, and the verdicts. See `schemas/avro/bill-1.avsc`."""
+
+    codec: ClassVar[Codec] = Codec("bill")
+    decimals: ClassVar[tuple[str, ...]] = ("total_energy", "total_time", "total_parking_time")
+    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = (
+        "amounts",
+        ("billed_before_taxes", "billed_after_taxes", "priced_before_taxes", "priced_after_taxes"),
+    )
+
+    key: str
+    session_key: str
+    country_code: str
+    party_id: str
+    cdr_id: str
+    session_id: str | None
+    credit: bool
+    credit_reference_id: str | None
+    started_at: int
+    ended_at: int
+    currency: str
+    location_id: str
+    evse_uid: str
+    connector_id: str
+    token_country_code: str
+    token_party_id: str
+    token_uid: str
+    contract_id: str
+    total_energy: Decimal
+    total_time: Decimal
+    total_parking_time: Decimal | None
+    amounts: list[AmountRecord]
+    verdict: str
+    reason: str
+    tariffs: list[str]
+    tariff_source: str
+    late_tariff: bool
+    warnings: list[str]
+    last_updated: int
+    received_at: int
+    event_id: bytes
+
+
+class ClaimRecord(Record):
+    """What a CDR entitles its operator to. See `schemas/avro/claim-1.avsc`."""
+
+    codec: ClassVar[Codec] = Codec("claim")
+    decimals: ClassVar[tuple[str, ...]] = ("before_taxes", "taxes")
+
+    id: str
+    session_key: str
+    creditor: str
+    debtor: str
+    currency: str
+    before_taxes: Decimal
+    taxes: Decimal
+    credit_of: str | None
+    occurred_at: int
+    event_id: bytes
+
+
+class LegRecord(msgspec.Struct, kw_only=True):
+    """One side of a posting: debit positive, credit negative."""
+
+    account: str
+    amount: Decimal
+
+
+class EntryRecord(Record):
+    """A settlement entry: one balanced posting. See `schemas/avro/entry-1.avsc`."""
+
+    codec: ClassVar[Codec] = Codec("entry")
+    decimals: ClassVar[tuple[str, ...]] = ("amount",)
+    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = ("legs", ("amount",))
+
+    id: str
+    session_key: str
+    creditor: str
+    debtor: str
+    currency: str
+    amount: Decimal
+    credit_of: str | None
+    occurred_at: int
+    event_id: bytes
+    legs: list[LegRecord]
+
+
+class QuarantineRecord(Record):
+    """What could not be folded, and why. See `schemas/avro/quarantine-1.avsc`."""
+
+    codec: ClassVar[Codec] = Codec("quarantine")
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    message: str
+    received_at: int | None
+    value: bytes
+

@@ -1,0 +1,69 @@
+"""The catalogue of topics: every one that exists, with what it holds and how Kafka keeps it.
+
+Facts are kept for ever and never compacted; conclusions are compacted by key, since they can be computed again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_PARTITIONS = 12
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic: its full name, partitions, and Kafka's settings for it."""
+
+    name: str
+    partitions: int
+    compacted: bool
+    doc: str
+
+    @property
+    def config(self) -> dict[str, str]:
+        """Kafka's topic settings."""
+        if self.compacted:
+            return {"cleanup.policy": "compact", "max.message.bytes": "4194304"}
+        return {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": "4194304"}
+
+
+class Topics:
+    """All topics under one prefix, so that a test or a tenant has its own log."""
+
+    def __init__(self, prefix: str = "voltfold", partitions: int = DEFAULT_PARTITIONS) -> None:
+        self.prefix = prefix
+        self.partitions = partitions
+
+        def fact(name: str, count: int, doc: str) -> Topic:
+            return Topic(f"{prefix}.{name}", count, False, doc)
+
+        def conclusion(name: str, count: int, doc: str) -> Topic:
+            return Topic(f"{prefix}.{name}", count, True, doc)
+
+        few = min(4, partitions)
+        self.sessions = fact("sessions", partitions, "Session and CDR events by session; references beside them.")
+        self.tariffs = fact("tariffs", few, "Tariff events.")
+        self.locations = fact("locations", few, "Location, EVSE and connector events.")
+        self.tokens = fact("tokens", few, "Token events.")
+        self.parties = fact("parties", 1, "Partners: who they are, and the hashes of their tokens.")
+        self.claims = fact("claims", few, "What each CDR entitles its operator to, by pair of parties and currency.")
+        self.quarantine = fact("quarantine", 1, "What passed the door and could not be folded, with the reason.")
+        self.session_states = conclusion("session-states", partitions, "Sessions with their running price.")
+        self.bills = conclusion("bills", partitions, "CDRs: billed, priced, compared.")
+        self.settlement_entries = conclusion("settlement-entries", few, "Balanced postings.")
+        self.sessions_table = conclusion("sessions-table", partitions, "Changelog of the session fold's table.")
+        self.claims_table = conclusion("claims-table", few, "Changelog of the settlement fold's table.")
+
+    def all(self) -> list[Topic]:
+        """Every topic, facts first."""
+        return [value for value in vars(self).values() if isinstance(value, Topic)]
+
+    @property
+    def facts(self) -> list[Topic]:
+        """What partners said."""
+        return [self.sessions, self.tariffs, self.locations, self.tokens, self.parties]
+
+    @property
+    def conclusions(self) -> list[Topic]:
+        """What was concluded: what analytics reads and replay checks."""
+        return [self.session_states, self.bills, self.settlement_entries]
