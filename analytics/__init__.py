@@ -1,0 +1,1 @@
+"""ClickHouse: migrations, sink, named queries, and the local engine."""

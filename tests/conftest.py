@@ -1,0 +1,149 @@
+"""What tests share: one real broker and one real engine a run, and names of its own for each test.
+
+Both are started when the first test asks, and die with the test run, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import clickhouse_connect
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from clickhouse_connect.driver.client import Client
+
+from schemas.topics import Topics
+from voltfold import broker as kafka_broker
+from voltfold.ports import free_port as choose_port
+from voltfold.processes import die_with_parent
+from voltfold.topics import create_topics
+
+ROOT = Path(__file__).parent.parent
+
+
+def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            preexec_fn=die_with_parent,
+        )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Kafka broker for the whole run: its `host:port`."""
+    folder = tmp_path_factory.mktemp("broker")
+    taken: set[int] = set()
+    config = kafka_broker.BrokerConfig(folder, choose_port(None, taken), choose_port(None, taken))
+    process = _start(kafka_broker.prepare(config), folder / "output.log")
+    deadline = time.monotonic() + 60
+    import asyncio
+
+    while not asyncio.run(kafka_broker.is_ready(config.address)):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"the broker did not start:\n{(folder / 'output.log').read_text()[-3000:]}")
+        time.sleep(0.1)
+    yield config.address
+    _stop(process)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real ClickHouse engine behind its HTTP interface for the whole run: its URL."""
+    folder, port = tmp_path_factory.mktemp("engine"), choose_port()
+    start = f"""
+from pathlib import Path
+from analytics.engine import EngineConfig, run
+run(EngineConfig(Path({str(folder / "data")!r}), port={port}))
+"""
+    process = _start([sys.executable, "-c", start], folder / "output.log")
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(f"{url}/ping", timeout=5).close()
+            break
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                pytest.fail(f"the engine did not start:\n{(folder / 'output.log').read_text()[-3000:]}")
+            time.sleep(0.1)
+    yield url
+    _stop(process)
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Chooses a free port, another one at each call."""
+    taken: set[int] = set()
+    return lambda: choose_port(None, taken)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A topic prefix that no other test has."""
+    return f"t-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def group() -> str:
+    """A consumer group, or Faust application id, that no other test has."""
+    return f"g-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+async def topics(broker: str, prefix: str) -> AsyncIterator[Topics]:
+    """The catalogue under a prefix of this test's own, 3 partitions wide, created on the broker."""
+    catalogue = Topics(prefix, partitions=3)
+    await create_topics(broker, catalogue.all())
+    yield catalogue
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+    try:
+        mine = [name for name in await admin.list_topics() if name.startswith(prefix)]
+        await admin.delete_topics(mine)
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+def database(engine: str) -> Iterator[str]:
+    """The name of a ClickHouse database of this test's own."""
+    name = f"t_{uuid.uuid4().hex[:10]}"
+    with _client(engine, "default") as client:
+        client.command(f"CREATE DATABASE {name}")
+        yield name
+        client.command(f"DROP DATABASE IF EXISTS {name}")
+
+
+@pytest.fixture
+def clickhouse(engine: str, database: str) -> Iterator[Client]:
+    """An ordinary clickhouse-connect client on this test's database."""
+    with _client(engine, database) as client:
+        yield client
+
+
+def _client(url: str, database: str) -> Client:
+    host, port = url.removeprefix("http://").split(":")
+    return clickhouse_connect.get_client(host=host, port=int(port), database=database)
