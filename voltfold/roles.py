@@ -1,0 +1,44 @@
+"""What each process runs: settings turned into the plain values that the other floors take."""
+
+from __future__ import annotations
+
+import sys
+
+from schemas.topics import Topics
+from voltfold.ports import LOOPBACK
+from voltfold.settings import Settings
+
+
+def topics_of(settings: Settings) -> Topics:
+    """The catalogue under the settings' prefix."""
+    return Topics(settings.topic_prefix, settings.partitions)
+
+
+def broker(settings: Settings, controller_port: int | None, *, fetch_only: bool = False) -> None:
+    """Become the local broker; with `fetch_only`, only see that its jars are here."""
+    from voltfold import broker as kafka
+    from voltfold.jars import JarError, ensure
+    from voltfold.up import jar_progress
+
+    try:
+        with jar_progress() as progress:
+            ensure(progress)
+    except JarError as error:
+        sys.exit(f"voltfold: {error}")
+    if fetch_only:
+        return
+    port = settings.kafka_port or 9092
+    config = kafka.BrokerConfig(
+        settings.folder / "kafka", port, controller_port or port + 1, heap_mb=settings.kafka_heap
+    )
+    try:
+        kafka.run(config)
+    except RuntimeError as error:
+        sys.exit(f"voltfold: {error}")
+
+
+def analytics(settings: Settings) -> None:
+    """Run the local engine."""
+    from analytics.engine import EngineConfig, run
+
+    run(EngineConfig(settings.folder / "clickhouse", LOOPBACK, settings.clickhouse_port or 8123))

@@ -1,0 +1,91 @@
+"""Every knob, in one place: read from the environment as `VOLTFOLD_<NAME>`, given defaults and explained.
+
+Only this floor reads settings; the others are handed plain values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Settings(BaseSettings):
+    """What Voltfold can be told. `None` for a server or a port: take the local one, choose a free one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VOLTFOLD_",
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    kafka: str | None = None
+    """Kafka's bootstrap servers, `host:port,...`. Without it, `up` starts a broker of its own."""
+    clickhouse: str | None = None
+    """ClickHouse's HTTP interface, `http://[user:password@]host:port`. Without it, `up` starts an engine."""
+    clickhouse_database: str = "voltfold"
+    """The database that migrations make and the sink fills."""
+    data: Path | None = None
+    """Folder for all that is kept locally: broker's log, engine's data, workers' stores, API's views."""
+
+    topic_prefix: str = Field("voltfold", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """First part of every topic's name, of consumer groups and of transactional ids: one log, one prefix."""
+    partitions: PositiveInt = 12
+    """Partitions of the topics that sessions go through. Fixed once the topics exist."""
+    replicas: PositiveInt = 1
+    """Copies that Kafka keeps of each topic. A cluster of three wants 3."""
+
+    api_host: str = "127.0.0.1"
+    """Address that the API listens on."""
+    api_port: Port | None = None
+    """Port that the API listens on."""
+    api_workers: PositiveInt = 1
+    """API processes on that port."""
+    public_url: str | None = None
+    """Where partners reach the API, as version details shall say it: `https://ocpi.example.com`."""
+    max_body: PositiveInt = 1 << 20
+    """Largest body of a partner's request, in bytes."""
+
+    workers: NonNegativeInt = 1
+    """Worker processes that `up` starts; partitions are shared among them."""
+
+    kafka_port: Port | None = None
+    """Port of the local broker."""
+    clickhouse_port: Port | None = None
+    """Port of the local engine."""
+    kafka_heap: PositiveInt = 320
+    """Heap of the local broker, in MB."""
+
+    stop_grace: PositiveFloat = 10.0
+    """Seconds that a process has to stop by itself before it is killed."""
+    log: Literal["text", "json"] = "text"
+    """How log lines look: for people, or one JSON object each."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe message that is logged."""
+
+    @field_validator("clickhouse")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be a URL: http://[user:password@]host:port")
+        return value.rstrip("/") if value else value
+
+    @property
+    def folder(self) -> Path:
+        """The data folder, absolute: as set, or `.voltfold/data` here."""
+        return (self.data or Path(".voltfold/data")).absolute()
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, so that a child process reads the same."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {f"VOLTFOLD_{name.upper()}": str(value) for name, value in values.items()}
+
+    def but(self, **changes: object) -> Self:
+        """A copy with some values changed, checked as all are; None leaves a value as it is."""
+        return type(self)(**{**self.model_dump(), **{k: v for k, v in changes.items() if v is not None}})
