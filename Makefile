@@ -32,7 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "Voltfold needs Python 3.11 to 3.14; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version) from requirements.lock (a minute or two the first time)"
 	@$(PY) -c '$(NEW_ENOUGH)' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	@$(PY) -m pip install --disable-pip-version-check --no-input --progress-bar on -q --require-hashes --only-binary :all: -r requirements.lock
+	@$(PY) -m pip install --disable-pip-version-check --no-input -q --no-compile --require-hashes --only-binary :all: -r requirements.lock
 	@$(PY) -m pip install --disable-pip-version-check --no-input -q --no-deps --no-build-isolation --no-index -e .
 	@$(PY) -m voltfold broker --fetch-only
 	@touch $@

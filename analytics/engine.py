@@ -349,9 +349,9 @@ def run(config: EngineConfig) -> None:
 def _refuse_browsers(request: Request, host: str) -> None:
     """Refuse what a web page made a browser send: nothing else stands between a page and this engine."""
     named = urlsplit(f"//{request.headers.get('host', host)}").hostname
-    origin = urlsplit(request.headers.get("origin", "")).hostname
+    origin = request.headers.get("origin")
     local = {"127.0.0.1", "localhost", "::1", host}
-    if named not in local or (origin is not None and origin not in local):
+    if named not in local or (origin is not None and urlsplit(origin).hostname not in local):
         raise EngineError.made(516, "AUTHENTICATION_FAILED", "requests from web pages are refused")
 
 

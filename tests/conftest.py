@@ -5,6 +5,7 @@ Both are started when the first test asks, and die with the test run, however it
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import clickhouse_connect
@@ -58,8 +60,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     config = kafka_broker.BrokerConfig(folder, choose_port(None, taken), choose_port(None, taken))
     process = _start(kafka_broker.prepare(config), folder / "output.log")
     deadline = time.monotonic() + 60
-    import asyncio
-
     while not asyncio.run(kafka_broker.is_ready(config.address)):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
@@ -69,28 +69,58 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _stop(process)
 
 
-@pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real ClickHouse engine behind its HTTP interface for the whole run: its URL."""
-    folder, port = tmp_path_factory.mktemp("engine"), choose_port()
-    start = f"""
-from pathlib import Path
-from analytics.engine import EngineConfig, run
-run(EngineConfig(Path({str(folder / "data")!r}), port={port}))
-"""
+@dataclass(frozen=True)
+class OwnEngine:
+    """An engine that a test started for itself, and may kill."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+StartEngine = Callable[..., OwnEngine]
+"""Starts an engine on a folder, with other fields of EngineConfig; raises RuntimeError if it dies."""
+
+
+def _start_engine(folder: Path, **options: int) -> OwnEngine:
+    port = choose_port()
+    start = (
+        "from pathlib import Path; from analytics.engine import EngineConfig, run; "
+        f"run(EngineConfig(Path({str(folder / 'data')!r}), port={port}, **{options!r}))"
+    )
     process = _start([sys.executable, "-c", start], folder / "output.log")
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
     while True:
         try:
             urllib.request.urlopen(f"{url}/ping", timeout=5).close()
-            break
+            return OwnEngine(url, process)
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                pytest.fail(f"the engine did not start:\n{(folder / 'output.log').read_text()[-3000:]}")
+                log = (folder / "output.log").read_text()[-3000:]
+                raise RuntimeError(f"the engine did not start:\n{log}") from None
             time.sleep(0.1)
-    yield url
-    _stop(process)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real ClickHouse engine behind its HTTP interface for the whole run: its URL."""
+    own = _start_engine(tmp_path_factory.mktemp("engine"))
+    yield own.url
+    _stop(own.process)
+
+
+@pytest.fixture
+def start_engine() -> Iterator[StartEngine]:
+    """Starts engines of a test's own, which end with it."""
+    started: list[OwnEngine] = []
+
+    def start(folder: Path, **options: int) -> OwnEngine:
+        started.append(_start_engine(folder, **options))
+        return started[-1]
+
+    yield start
+    for own in started:
+        _stop(own.process)
 
 
 @pytest.fixture
