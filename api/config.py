@@ -1,0 +1,41 @@
+"""What an API process must know, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas.topics import Topics
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one API process takes before it says no. Sizes in bytes, times in seconds."""
+
+    body: int = 1 << 20
+    in_flight: int = 1024
+    in_flight_bytes: int = 64 << 20
+    # Of one partner, in one API process; a rate of 0 switches the limit off.
+    requests_per_second: float = 5_000.0
+    burst: float = 20_000.0
+    # How long a request waits for Kafka's acknowledgement, for the view to catch up, and for its own body.
+    write_timeout: float = 10.0
+    read_timeout: float = 10.0
+    body_timeout: float = 30.0
+    # How long a stopping server waits for requests in flight.
+    grace: float = 15.0
+
+
+@dataclass(frozen=True)
+class ApiConfig:
+    """One API process. `data` is the folder of its own read view, which no other process may share."""
+
+    kafka: str
+    topics: Topics
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    public_url: str | None = None  # None: as the Host header of each request has it
+    limits: Limits = field(default_factory=Limits)
+    fetch_wait_ms: int = 25  # how long Kafka may hold the view's fetch open: bounds the lag of a read
+    view_linger: float = 0.03  # how long the view lets records gather while no reader waits, in seconds

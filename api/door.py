@@ -1,0 +1,334 @@
+"""The door: every request under /ocpi, from its first byte to its envelope.
+
+Pure ASGI, since the usual stack of middlewares and dependencies would cost more than the work itself. The
+order is: who is it (401), how often (429), what is it about (404, 405), may they (404), can we take more
+(503), what does the body weigh (413) and claim to be (415); then `api.ingress`. Whatever happens, the
+answer is an OCPI envelope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from api.answers import Answer, Refusal, Status, encoded, envelope, unavailable
+from api.config import ApiConfig
+from api.ingress import Call, Ingress
+from api.log import LogUnavailableError
+from api.metrics import IN_FLIGHT, observe
+from api.partners import Partner, Registry
+from api.routes import ROUTES, VERSIONS, Route
+from api.view import View
+
+log = logging.getLogger("voltfold.api")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_HAS_BODY = frozenset(("PUT", "PATCH", "POST"))
+_DRAIN = (
+    8  # how many times the limit of a body that is too large is read, so that its sender hears the answer
+)
+_UNAUTHORIZED = Refusal(
+    401,
+    Status.CLIENT_ERROR,
+    "Authorization: missing, or its token is unknown; send 'Token ' and your credentials token in Base64",
+    headers=((b"www-authenticate", b"Token"),),
+)
+
+
+class Headers:
+    """The headers of a request that matter here."""
+
+    __slots__ = ("authorization", "content_type", "correlation_id", "host", "length", "request_id")
+
+    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        self.authorization = self.content_type = self.host = b""
+        self.request_id = self.correlation_id = ""
+        self.length: int | None = None
+        for name, value in pairs:
+            if name == b"authorization":
+                self.authorization = value
+            elif name == b"content-type":
+                self.content_type = value
+            elif name == b"content-length":
+                self.length = int(value) if value.isdigit() else None
+            elif name == b"x-request-id":
+                self.request_id = value.decode("latin-1")
+            elif name == b"x-correlation-id":
+                self.correlation_id = value.decode("latin-1")
+            elif name == b"host":
+                self.host = value
+        # Spec: transport_and_format "Unique message IDs". Who sent none gets one to ask about.
+        self.request_id = self.request_id or str(uuid.uuid4())
+        self.correlation_id = self.correlation_id or str(uuid.uuid4())
+
+
+class Door:
+    """The ASGI application for /ocpi."""
+
+    def __init__(self, config: ApiConfig, registry: Registry, view: View, ingress: Ingress) -> None:
+        self._limits = config.limits
+        self._public_url = config.public_url.rstrip("/") if config.public_url else None
+        self._parties = view.partitions(config.topics.parties)
+        self._registry = registry
+        self._view = view
+        self._ingress = ingress
+        self._in_flight = 0
+        self._in_flight_bytes = 0
+        self._table: dict[tuple[str, str, str], dict[int, dict[str, Route]]] = {}
+        for route in ROUTES:
+            key = (route.version, route.resource.role, route.resource.module)
+            self._table.setdefault(key, {}).setdefault(len(route.ids), {})[route.method] = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = time.perf_counter()
+        headers = Headers(scope["headers"])
+        body = _Body(receive, self._limits.body, self._limits.body_timeout)
+        module = ""
+        self._in_flight += 1
+        IN_FLIGHT.set(self._in_flight)
+        try:
+            if self._in_flight > self._limits.in_flight:
+                raise unavailable("too many requests in flight")
+            partner = await self._authenticate(headers)
+            route, ids = self._find(scope)
+            if route is None:
+                answer = self._versions(ids, self._base_url(scope, headers))
+            else:
+                module = route.resource.module
+                call = Call(
+                    route, ids, partner, headers.request_id, headers.correlation_id,
+                    scope["query_string"], self._base_url(scope, headers),
+                )  # fmt: skip
+                answer = await self._serve(call, headers, body)
+        except Refusal as refusal:
+            answer = refusal.answer
+        except LogUnavailableError as error:
+            answer = unavailable(str(error)).answer
+        except Exception:
+            log.exception("request %s failed", headers.request_id)
+            answer = Answer(500, Status.SERVER_ERROR, "Internal error; X-Request-ID finds it in our log")
+        finally:
+            self._in_flight -= 1
+        if answer.http >= 400 and not body.complete:
+            await body.drain(self._limits.body * _DRAIN)
+        await respond(
+            send,
+            answer,
+            headers.request_id,
+            headers.correlation_id,
+            close=answer.http >= 400 and not body.complete,
+        )
+        observe(module, scope["method"], answer, time.perf_counter() - started)
+
+    async def _serve(self, call: Call, headers: Headers, body: _Body) -> Answer:
+        resource = call.route.resource
+        if call.ids:
+            _owned(call.partner, resource.owner, call.ids)
+        elif resource.owner not in call.partner.roles:
+            raise _not_yours(f"{resource.module} are received from the role {resource.owner}")
+        if call.route.method not in _HAS_BODY:
+            return await self._ingress.handle(call)
+        media = headers.content_type.partition(b";")[0].strip().lower()
+        if media not in (b"application/json", b""):
+            raise Refusal(415, Status.CLIENT_ERROR, "Content-Type: must be application/json")
+        held = 0
+        try:
+            if headers.length is not None:
+                if headers.length > self._limits.body:
+                    raise body.too_large()
+                held = self._hold(headers.length)
+            call.body = await body.read()
+            held += self._hold(len(call.body) - held)
+            if not call.body:
+                raise Refusal(400, Status.INVALID_PARAMETERS, "body: is empty, and a JSON object is needed")
+            return await self._ingress.handle(call)
+        finally:
+            self._in_flight_bytes -= held
+
+    def _hold(self, size: int) -> int:
+        if self._in_flight_bytes + size > self._limits.in_flight_bytes:
+            raise unavailable("too many bytes in flight")
+        self._in_flight_bytes += size
+        return size
+
+    async def _authenticate(self, headers: Headers) -> Partner:
+        """The partner behind the Authorization header. Raises Refusal (401, 429) and LogUnavailableError."""
+        partner = self._registry.find(headers.authorization)
+        if partner is None:
+            if not headers.authorization:
+                raise _UNAUTHORIZED
+            # It may have been added a moment ago, and our view not know it yet.
+            await self._view.catch_up(self._parties)
+            partner = self._registry.find(headers.authorization)
+            if partner is None:
+                raise _UNAUTHORIZED
+        if (rate := self._limits.requests_per_second) > 0:
+            wait = partner.take(rate, self._limits.burst)
+            if wait > 0:
+                after = str(math.ceil(wait)).encode()
+                raise Refusal(
+                    429, Status.CLIENT_ERROR, "too many requests", headers=((b"retry-after", after),)
+                )
+        return partner
+
+    def _find(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
+        """The route of a path and method and the identifiers in it; no route: the versions endpoints."""
+        method: str = scope["method"]
+        try:
+            segments = [
+                unquote_to_bytes(segment).decode() if b"%" in segment else segment.decode("ascii")
+                for segment in scope["raw_path"].split(b"/")[2:]
+            ]
+        except UnicodeDecodeError:
+            raise _nowhere(scope) from None
+        if segments and not segments[-1]:
+            segments.pop()
+        if len(segments) == 1 and (segments[0] == "versions" or segments[0] in VERSIONS):
+            if method != "GET":
+                raise _not_allowed(method, ["GET"])
+            return None, (segments[0],)
+        if len(segments) < 3:
+            raise _nowhere(scope)
+        shapes = self._table.get((segments[0], segments[1], segments[2]))
+        methods = shapes and shapes.get(len(segments) - 3)
+        if not methods or not all(segments):
+            raise _nowhere(scope)
+        route = methods.get(method)
+        if route is None:
+            raise _not_allowed(method, sorted(methods))
+        return route, tuple(segments[3:])
+
+    def _base_url(self, scope: Scope, headers: Headers) -> str:
+        return self._public_url or f"{scope.get('scheme', 'http')}://{headers.host.decode('latin-1')}"
+
+    def _versions(self, ids: tuple[str, ...], base_url: str) -> Answer:
+        """Chapter "Versions module": the list of versions, or one version's endpoints."""
+        if ids[0] == "versions":
+            data: Any = [{"version": version, "url": f"{base_url}/ocpi/{version}"} for version in VERSIONS]
+        else:
+            version = ids[0]
+            endpoints = [
+                {
+                    "identifier": module,
+                    "role": role.upper(),
+                    "url": f"{base_url}/ocpi/{version}/{role}/{module}",
+                }
+                for found, role, module in self._table
+                if found == version
+            ]
+            data = {"version": version, "endpoints": endpoints}
+        return Answer(200, Status.SUCCESS, "Success", encoded(data))
+
+
+class _Body:
+    """A request's body, read once and never beyond the limit."""
+
+    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._seconds = seconds
+        self.complete = False
+
+    async def read(self) -> bytes:
+        """All of it. Raises Refusal: 413 beyond the limit, 408 when it comes too slowly, 400 broken off."""
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self.complete = True
+            body: bytes = message.get("body", b"")
+            if len(body) > self._limit:
+                raise self.too_large()
+            return body
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._gather(message)
+        except TimeoutError:
+            raise Refusal(408, Status.CLIENT_ERROR, "body: did not arrive in time") from None
+
+    async def _gather(self, message: Message) -> bytes:
+        parts, size = [], 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise Refusal(400, Status.CLIENT_ERROR, "body: broke off")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._limit:
+                self.complete = not message.get("more_body", False)
+                raise self.too_large()
+            parts.append(part)
+            if not message.get("more_body", False):
+                self.complete = True
+                return b"".join(parts)
+            message = await self._receive()
+
+    def too_large(self) -> Refusal:
+        """413, with the limit in it."""
+        return Refusal(413, Status.INVALID_PARAMETERS, f"body: larger than {self._limit} bytes")
+
+    async def drain(self, most: int) -> None:
+        """Read on and forget, so that a sender who is still sending hears the answer."""
+        try:
+            async with asyncio.timeout(min(5.0, self._seconds)):
+                while most > 0:
+                    message = await self._receive()
+                    most -= len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        self.complete = True
+                        return
+        except TimeoutError:
+            return
+
+
+async def respond(
+    send: Send, answer: Answer, request_id: str, correlation_id: str, *, close: bool = False
+) -> None:
+    """Send an answer in its envelope."""
+    body = envelope(answer)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode("latin-1")),
+        (b"x-correlation-id", correlation_id.encode("latin-1")),
+        *answer.headers,
+    ]
+    if close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.http, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _owned(partner: Partner, owner: str, ids: tuple[str, ...]) -> None:
+    """Refuse URLs of other parties, and of this party in a role it does not have.
+
+    Spec: transport_and_format "Errors": for a URL whose country_code or party_id are in none of the client's
+    CredentialsRoles "it is allowed to respond with an HTTP 404 status code".
+    """
+    if not partner.may(owner, ids[0], ids[1]):
+        raise _not_yours(f"you do not speak for {ids[0]}*{ids[1]} in the role {owner}")
+
+
+def _not_yours(why: str) -> Refusal:
+    return Refusal(404, Status.CLIENT_ERROR, f"Not found: {why}")
+
+
+def _nowhere(scope: Scope) -> Refusal:
+    return Refusal(404, Status.CLIENT_ERROR, f"Not found: no endpoint at {scope['path']}")
+
+
+def _not_allowed(method: str, allowed: list[str]) -> Refusal:
+    return Refusal(
+        405,
+        Status.CLIENT_ERROR,
+        f"{method} is not allowed here; {', '.join(allowed)} {'is' if len(allowed) == 1 else 'are'}",
+        headers=((b"allow", ", ".join(allowed).encode()),),
+    )

@@ -1,0 +1,189 @@
+"""The newest state of one object, folded from its events: the rules of PUT, PATCH, POST and DELETE.
+
+- PUT replaces, PATCH merges (a session's charging periods are appended), POST creates a CDR, which nothing
+  changes afterwards, DELETE removes.
+- An older `last_updated` never overwrites a newer one; of two events with the same one, the later in the
+  log wins.
+- An event that comes again (same id) changes nothing.
+- EVSEs and connectors are parts of their location: each has its own `last_updated`, and a change of one is a
+  change of those above it (mod_locations, "PUT Method").
+
+Pure: bytes in, bytes out. A state is MessagePack: the object's `last_updated`, the ids of the events that
+carried it (per part of a location), and the canonical object as JSON.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from schemas.ocpi import wire
+from schemas.records import Event, micros
+
+FORMAT = 1  # of a state; another number makes every view build itself again
+
+KINDS = {
+    "sessions": "session",
+    "cdrs": "cdr",
+    "tariffs": "tariff",
+    "locations": "location",
+    "tokens": "token",
+}
+PARTS = {1: "evse", 2: "connector"}
+_CANONICAL = "2.3.0"
+_WHOLE = ""
+_BETWEEN = "\n"  # in no identifier: those are printable
+
+
+class State(msgspec.Struct, array_like=True):
+    """What is kept. `seen`: by part ("" is the whole), ids of the events with its last_updated."""
+
+    last_updated: int
+    seen: dict[str, list[bytes]]
+    body: bytes
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(State).decode
+
+
+def load(module: str, state: bytes) -> Any:
+    """The canonical object of a state."""
+    return wire.decode(KINDS[module], _CANONICAL, _unpack(state).body)
+
+
+def last_updated(state: bytes) -> int:
+    """The object's last_updated in microseconds; for a location the newest of its own and its parts'."""
+    return _unpack(state).last_updated
+
+
+def fold_object(module: str, current: bytes | None, event: Event) -> bytes | None:
+    """The state after an event: `current` itself when nothing changes, None when the object is gone.
+
+    Raises schemas.ocpi.wire.InvalidObject for a body that cannot be read or merged; the door lets none of
+    those pass, so it takes a PATCH that overtook another for a merge to become invalid.
+    """
+    if event.method == "DELETE":
+        return None
+    if module == "cdrs":
+        return _fold_cdr(current, event)
+    state = None if current is None else _unpack(current)
+    if module == "locations" and len(event.path) > 3:
+        folded = _fold_part(state, event)
+    else:
+        folded = _fold_whole(module, state, event)
+    return current if folded is None else _pack(folded)
+
+
+def _fold_cdr(current: bytes | None, event: Event) -> bytes | None:
+    """The first one counts. Two that raced through different partitions: the one that was received first."""
+    if current is not None:
+        state = _unpack(current)
+        if (state.last_updated, state.seen[_WHOLE][0]) <= (event.received_at, event.id):
+            return current
+    body = wire.encode("cdr", _CANONICAL, wire.decode("cdr", event.version, event.body))
+    return _pack(State(event.received_at, {_WHOLE: [event.id]}, body))
+
+
+def _is_news(last: int, seen: list[bytes], stamp: int, event: Event) -> bool:
+    """Whether an event with this last_updated changes an object that has that one."""
+    return stamp > last or (stamp == last and event.id not in seen)
+
+
+def _fold_whole(module: str, state: State | None, event: Event) -> State | None:
+    """PUT or PATCH of a whole object. None: nothing changes."""
+    kind = KINDS[module]
+    current = None
+    if event.method == "PUT":
+        new = wire.decode(kind, event.version, event.body)
+    elif state is None:
+        return None
+    else:
+        current = wire.decode(kind, _CANONICAL, state.body)
+        new = wire.apply_patch(kind, event.version, current, event.body)
+    stamp = micros(new.last_updated)
+    seen: dict[str, list[bytes]] = {}
+    if state is not None:
+        if not _is_news(state.last_updated, state.seen.get(_WHOLE, []), stamp, event):
+            return None
+        if stamp == state.last_updated:
+            seen[_WHOLE] = state.seen.get(_WHOLE, [])
+        if len(state.seen) > 1:
+            seen |= _still_seen(current or wire.decode(kind, _CANONICAL, state.body), new, state.seen)
+    seen[_WHOLE] = [*seen.get(_WHOLE, []), event.id]
+    return State(stamp, seen, wire.encode(kind, _CANONICAL, new))
+
+
+def _still_seen(old: Any, new: Any, seen: dict[str, list[bytes]]) -> dict[str, list[bytes]]:
+    """Of what was seen of a location's parts, that of parts whose last_updated is still the same."""
+    kept = {}
+    for name, ids in seen.items():
+        if name != _WHOLE:
+            before, after = part(old, name.split(_BETWEEN)), part(new, name.split(_BETWEEN))
+            if before is not None and after is not None and before.last_updated == after.last_updated:
+                kept[name] = ids
+    return kept
+
+
+def _fold_part(state: State | None, event: Event) -> State | None:
+    """PUT or PATCH of an EVSE or a connector. None: nothing changes."""
+    if state is None:
+        return None
+    path = event.path[3:]
+    kind = PARTS[len(path)]
+    location = wire.decode("location", _CANONICAL, state.body)
+    if len(path) > 1 and part(location, path[:-1]) is None:
+        return None
+    current = part(location, path)
+    if event.method == "PUT":
+        new = wire.decode(kind, event.version, event.body)
+    elif current is None:
+        return None
+    else:
+        new = wire.apply_patch(kind, event.version, current, event.body)
+    name = _BETWEEN.join(path).upper()
+    seen = state.seen.get(name, [])
+    if current is not None:
+        if not _is_news(micros(current.last_updated), seen, micros(new.last_updated), event):
+            return None
+        if new.last_updated > current.last_updated:
+            seen = []
+    whole = _with_part(location, path, new, new.last_updated)
+    still = _still_seen(location, whole, state.seen)
+    still[_WHOLE] = state.seen.get(_WHOLE, [])
+    still[name] = [*seen, event.id]
+    return State(micros(whole.last_updated), still, wire.encode("location", _CANONICAL, whole))
+
+
+def part(location: Any, path: list[str] | tuple[str, ...]) -> Any | None:
+    """The EVSE (path of one identifier) or connector (two) of a location; the location itself for none."""
+    found = location
+    for depth, name in enumerate(path):
+        parts = found.connectors if depth else found.evses
+        found = next((item for item in parts or () if _same(_id(item), name)), None)
+        if found is None:
+            return None
+    return found
+
+
+def _id(item: Any) -> str:
+    identifier: str = item.uid if hasattr(item, "uid") else item.id
+    return identifier
+
+
+def _same(one: str, other: str) -> bool:
+    return one.upper() == other.upper()
+
+
+def _with_part(whole: Any, path: list[str], new: Any, stamp: datetime) -> Any:
+    """The location (or EVSE) with one part replaced or added, and its last_updated moved on, never back."""
+    field = "evses" if hasattr(whole, "evses") else "connectors"
+    parts = list(getattr(whole, field) or ())
+    index = next((i for i, item in enumerate(parts) if _same(_id(item), path[0])), len(parts))
+    if len(path) > 1:
+        new = _with_part(parts[index], path[1:], new, stamp)
+    parts[index : index + 1] = [new]
+    changes: dict[str, Any] = {field: parts, "last_updated": max(whole.last_updated, stamp)}
+    return msgspec.structs.replace(whole, **changes)
