@@ -145,7 +145,9 @@ class Family:
         self.ports = {name: fixed.get(name) or free_port(before.get(name), taken) for name in names}
         path.write_text(json.dumps(self.ports), "utf-8")
         self.kafka = settings.kafka or f"{LOOPBACK}:{self.ports['kafka']}"
-        self.clickhouse = settings.clickhouse or f"http://{LOOPBACK}:{self.ports['clickhouse']}"
+        self.clickhouse = settings.clickhouse or ""
+        if "analytics" in self._only and not self.clickhouse:
+            self.clickhouse = f"http://{LOOPBACK}:{self.ports['clickhouse']}"
         self.api = f"http://{settings.api_host}:{self.ports['api']}"
 
     async def _servers(self) -> None:
@@ -154,12 +156,12 @@ class Family:
             await asyncio.to_thread(ensure, self._progress)
             ports = ["--port", str(self.ports["kafka"]), "--controller-port", str(self.ports["controller"])]
             self._start("broker", ports, lambda: broker.is_ready(self.kafka), check_every=10, unwell_for=30)
-        if not self.settings.clickhouse and "analytics" in self._only:
+        if self.clickhouse and not self.settings.clickhouse:
             port = ["--port", str(self.ports["clickhouse"])]
             self._start("analytics", port, self._answers(f"{self.clickhouse}/ping"))
         self._report("Kafka and ClickHouse")
         await self._all_ready()
-        if "worker" in self._only:
+        if {"worker", "sink", "api"} & set(self._only):
             self._report("topics and tables")
             await migrate(self._told())
 
@@ -179,7 +181,7 @@ class Family:
     def _told(self) -> Settings:
         """The settings as our processes are told them: with every server and port filled in."""
         return self.settings.but(
-            kafka=self.kafka, clickhouse=self.clickhouse, data=self.folder, api_port=self.ports["api"]
+            kafka=self.kafka, clickhouse=self.clickhouse or None, data=self.folder, api_port=self.ports["api"]
         )
 
     def _start(

@@ -66,13 +66,13 @@ def cache_folder(path: Path = LOCK) -> Path:
     return base / f"kafka-{KAFKA_VERSION}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
-def ensure(progress: Progress | None = None) -> list[Path]:
-    """Return the class path of the broker, downloading what is missing.
+def ensure(progress: Progress | None = None, lock: Path = LOCK) -> list[Path]:
+    """Return the class path of the broker that `lock` names, downloading what is missing.
 
     Callers at the same time, in any process, wait for the one who downloads. Raises JarError when a jar
     cannot be had, or has the wrong checksum; then the cache keeps what was right.
     """
-    jars, folder = locked(), cache_folder()
+    jars, folder = locked(lock), cache_folder(lock)
     paths = [folder / jar.filename for jar in jars]
     complete = folder / "complete"
     if complete.exists() and all(path.exists() for path in paths):
@@ -96,15 +96,14 @@ def ensure(progress: Progress | None = None) -> list[Path]:
 @retry(stop=stop_after_attempt(3), wait=wait_exponential(max=5), reraise=True)
 def _fetch(jar: Jar, scratch: Path, folder: Path) -> None:
     """Download one jar beside the cache, check it, and move it in."""
-    beside = Path(
-        tempfile.mkdtemp(dir=scratch)
-    )  # of this attempt alone: jgo takes a half file for a whole one
+    # A folder of this attempt alone, since jgo takes half a file for a whole one.
+    beside = Path(tempfile.mkdtemp(dir=scratch))
     try:
         found = _context(beside).project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
     except Exception as error:  # whatever the resolver or the network raises
         raise JarError(f"could not download {jar.filename}: {error}") from error
     if not _sound(found, jar.sha256):
-        raise JarError(f"{jar.filename} is not the file that {LOCK.name} names: its SHA-256 differs")
+        raise JarError(f"{jar.filename} is not the file that the lock names: its SHA-256 differs")
     found.replace(folder / jar.filename)
 
 

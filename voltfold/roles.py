@@ -37,6 +37,40 @@ def broker(settings: Settings, controller_port: int | None, *, fetch_only: bool 
         sys.exit(f"voltfold: {error}")
 
 
+def api(settings: Settings, number: int) -> None:
+    """Run one API process; `number` tells those on one data folder apart."""
+    from api.config import ApiConfig, Limits
+    from api.server import run
+
+    run(
+        ApiConfig(
+            kafka=_kafka(settings),
+            topics=topics_of(settings),
+            data=settings.folder / f"api-{number}",
+            host=settings.api_host,
+            port=settings.api_port or 8080,
+            public_url=settings.public_url,
+            limits=Limits(
+                body=settings.max_body,
+                in_flight=settings.max_in_flight,
+                in_flight_bytes=settings.max_in_flight_bytes,
+                requests_per_second=settings.requests_per_second,
+                burst=settings.burst,
+                write_timeout=settings.write_timeout,
+                read_timeout=settings.read_timeout,
+                body_timeout=settings.body_timeout,
+                grace=0.8 * settings.stop_grace,
+            ),
+        )
+    )
+
+
+def _kafka(settings: Settings) -> str:
+    if not settings.kafka:
+        sys.exit("voltfold: which Kafka? Set VOLTFOLD_KAFKA=host:port, or run the whole family: voltfold up")
+    return settings.kafka
+
+
 def analytics(settings: Settings) -> None:
     """Run the local engine."""
     from analytics.engine import EngineConfig, run

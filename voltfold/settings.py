@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -50,7 +50,26 @@ class Settings(BaseSettings):
     public_url: str | None = None
     """Where partners reach the API, as version details shall say it: `https://ocpi.example.com`."""
     max_body: PositiveInt = 1 << 20
-    """Largest body of a partner's request, in bytes."""
+    """Largest body of a partner's request, in bytes. Kafka takes records of 4 MB."""
+    max_in_flight: PositiveInt = 1024
+    """Requests that one API process works on at a time; more are answered 503."""
+    max_in_flight_bytes: PositiveInt = 64 << 20
+    """Bytes of bodies that one API process holds at a time; more are answered 503."""
+    requests_per_second: NonNegativeFloat = 5_000.0
+    """Requests of one partner that one API process answers a second, on average; 0: no limit."""
+    burst: PositiveFloat = 20_000.0
+    """Requests of one partner that may come at once."""
+    write_timeout: PositiveFloat = 10.0
+    """Seconds that a request waits for Kafka's acknowledgement."""
+    read_timeout: PositiveFloat = 10.0
+    """Seconds that a GET waits for the view to have what was acknowledged."""
+    body_timeout: PositiveFloat = 30.0
+    """Seconds that a request's body may take to arrive."""
+
+    health_host: str = "127.0.0.1"
+    """Address on which a worker or the sink tells how it is: /health and /metrics."""
+    health_port: Port | None = None
+    """Port of that. Without it, one that is started alone does not tell."""
 
     workers: NonNegativeInt = 1
     """Worker processes that `up` starts; partitions are shared among them."""
