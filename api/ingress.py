@@ -93,7 +93,7 @@ class Ingress:
                     return await self._delete(call)
                 case other:
                     raise AssertionError(other)
-        except wire.InvalidObject as error:
+        except wire.InvalidObjectError as error:
             raise invalid(error.path, error.message) from None
         except LogUnavailableError as error:
             raise unavailable(str(error)) from None

@@ -1,5 +1,247 @@
-from typing import Any
+"""What the door answers, said twice from one table: as OpenAPI, and as the rows of `docs/ocpi.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from api.answers import Status
+from api.ingress import TOKEN_TYPES
+from api.routes import ROUTES, VERSIONS, Route
+from schemas.ocpi import wire
+
+
+class Outcome(NamedTuple):
+    """One way in which a request can end."""
+
+    http: int
+    ocpi: int
+    when: str
+
+
+_ANY = (
+    Outcome(401, Status.CLIENT_ERROR, "no Authorization header, or a token that nobody holds"),
+    Outcome(
+        404,
+        Status.CLIENT_ERROR,
+        "the URL's party and role are not the sender's, or there is no such endpoint",
+    ),
+    Outcome(429, Status.CLIENT_ERROR, "too many requests of this partner; Retry-After says when"),
+    Outcome(500, Status.SERVER_ERROR, "a defect of ours; X-Request-ID finds it in our log"),
+    Outcome(
+        503, Status.SERVER_ERROR, "Kafka does not answer, or too much is in flight; Retry-After says when"
+    ),
+)
+_BODY = (
+    Outcome(200, Status.INVALID_PARAMETERS, "the body is no valid object, or another than the URL's; names the field"),
+    Outcome(400, Status.INVALID_PARAMETERS, "the body is missing or no JSON"),
+    Outcome(400, Status.CLIENT_ERROR, "the body broke off"),
+    Outcome(408, Status.CLIENT_ERROR, "the body did not arrive in time"),
+    Outcome(413, Status.INVALID_PARAMETERS, "the body is too large"),
+    Outcome(415, Status.CLIENT_ERROR, "the Content-Type is not application/json"),
+)  # fmt: skip
+
+
+def outcomes(route: Route) -> list[Outcome]:
+    """Every way in which a request to a route can end."""
+    resource, title = route.resource, route.resource.title
+    unknown = Outcome(404, resource.unknown, f"no such {title}")
+    match route.method:
+        case "GET":
+            own = [Outcome(200, Status.SUCCESS, f"the {title}, as it was acknowledged last"), unknown]
+        case "PUT":
+            own = [
+                Outcome(200, Status.SUCCESS, "kept; replaced it, or is older than what is known and did not"),
+                Outcome(201, Status.SUCCESS, "kept; it is new"),
+            ]
+            if len(route.ids) > 3:
+                own.append(Outcome(404, resource.unknown, "there is nothing above it to put it under"))
+        case "PATCH":
+            own = [
+                Outcome(
+                    200, Status.SUCCESS, "kept; merged into it, or is older than what is known and was not"
+                ),
+                unknown,
+            ]
+        case "DELETE":
+            own = [Outcome(200, Status.SUCCESS, "kept; it is gone"), unknown]
+        case _:
+            own = [
+                Outcome(201, Status.SUCCESS, "kept; Location says where it can be read"),
+                Outcome(200, Status.SUCCESS, "known already with the same content; nothing changed"),
+                Outcome(403, Status.INVALID_PARAMETERS, "the body's party is not the sender's"),
+            ]
+    if resource.query:
+        own.append(Outcome(200, Status.INVALID_PARAMETERS, "`type` is no TokenType"))
+    if route.method in ("PUT", "PATCH", "POST"):
+        own += _BODY
+    return sorted((*own, *_ANY))
+
+
+def versions_outcomes() -> list[Outcome]:
+    """Every way in which a request to the versions endpoints can end."""
+    return sorted((Outcome(200, Status.SUCCESS, "the versions, or the endpoints of one"), *_ANY))
+
+
+def markdown() -> str:
+    """The tables of `docs/ocpi.md`: every route, and how each can end."""
+    lines = ["| Method | URL | Versions | From | Answers (HTTP/OCPI) |", "|---|---|---|---|---|"]
+    seen: dict[tuple[str, str], tuple[list[str], Route]] = {}
+    for route in ROUTES:
+        path = route.path.replace(f"/{route.version}/", "/{version}/")
+        seen.setdefault((route.method, path), ([], route))[0].append(route.version)
+    ends = [
+        ("GET", f"/ocpi/{name}", list(VERSIONS), "any", versions_outcomes())
+        for name in ("versions", "{version}")
+    ]
+    ends += [
+        (m, path, found, route.resource.owner, outcomes(route)) for (m, path), (found, route) in seen.items()
+    ]
+    for method, path, found, owner, ways in ends:
+        codes = ", ".join(dict.fromkeys(f"{one.http}/{one.ocpi}" for one in ways))
+        lines.append(f"| {method} | `{path}` | {', '.join(found)} | {owner} | {codes} |")
+    lines += ["", "| Method | HTTP | OCPI | When |", "|---|---|---|---|"]
+    whens: dict[Outcome, list[str]] = {}
+    for method, _, _, _, ways in ends:
+        for one in ways:
+            methods = whens.setdefault(one, [])
+            if method not in methods:
+                methods.append(method)
+    everywhere = {method for method, *_ in ends}
+    for one in sorted(whens):
+        methods = whens[one]
+        named = "all" if set(methods) == everywhere else ", ".join(methods)
+        lines.append(f"| {named} | {one.http} | {one.ocpi} | {one.when} |")
+    return "\n".join(lines) + "\n"
+
+
+_HEADERS = {
+    "X-Request-ID": {"schema": {"type": "string"}, "description": "As in the request; made when it had none."},
+    "X-Correlation-ID": {"schema": {"type": "string"}, "description": "As in the request; made when it had none."},
+}  # fmt: skip
+_RETRY = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+_LOCATION = {"Location": {"schema": {"type": "string", "format": "uri"}, "description": "The CDR's URL."}}
+_ENVELOPE = {
+    "type": "object",
+    "required": ["status_code", "timestamp"],
+    "properties": {
+        "data": {},
+        "status_code": {"type": "integer", "description": "OCPI status code."},
+        "status_message": {"type": "string"},
+        "timestamp": {"type": "string", "format": "date-time"},
+    },
+}
+
+
+def _answers(found: Iterable[Outcome], data: dict[str, Any] | None) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+    for one in found:
+        schema: dict[str, Any] = {"$ref": "#/components/schemas/Envelope"}
+        if one.ocpi == Status.SUCCESS and data is not None:
+            schema = {"allOf": [schema, {"type": "object", "properties": {"data": data}}]}
+        answer = answers.setdefault(
+            str(one.http),
+            {
+                "description": "",
+                "headers": dict(_HEADERS),
+                "content": {"application/json": {"schema": schema}},
+            },
+        )
+        answer["description"] += f"{one.ocpi}: {one.when}. "
+        if one.http in (429, 503):
+            answer["headers"] |= _RETRY
+        if one.http in (200, 201) and one.when.startswith(("kept; Location", "known already")):
+            answer["headers"] |= _LOCATION
+    for answer in answers.values():
+        answer["description"] = answer["description"].strip()
+    return answers
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    resource = route.resource
+    schema = {"$ref": f"#/components/schemas/{wire.schema_name(resource.kind, route.version)}"}
+    operation: dict[str, Any] = {
+        "tags": [f"{resource.module} {route.version}"],
+        "summary": f"{route.method} {resource.title}",
+        "description": f"OCPI {route.version}, chapter {resource.section}, receiver interface.",
+        "operationId": f"{route.method.lower()}_{resource.kind}_{route.version.replace('.', '_')}",
+        "security": [{"token": []}],
+        "parameters": [
+            *(
+                {
+                    "name": name,
+                    "in": "path",
+                    "required": True,
+                    "schema": {"type": "string", "minLength": 1, "maxLength": _LENGTHS.get(name, 36)},
+                    "description": "CiString, percent-encoded.",
+                }
+                for name in route.ids
+            ),
+            *(_TYPE for name in resource.query if name == "type"),
+            *_IDS,
+        ],
+        "responses": _answers(outcomes(route), schema if route.method == "GET" else None),
+    }
+    if route.method in ("PUT", "POST"):
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    elif route.method == "PATCH":
+        patch = {
+            "type": "object",
+            "required": ["last_updated"],
+            "properties": {"last_updated": {"type": "string", "format": "date-time"}},
+            "description": f"The fields of {resource.title} that change.",
+        }
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": patch}}}
+    return operation
+
+
+_LENGTHS = {"country_code": 2, "party_id": 3, "cdr_id": 39}
+_TYPE = {
+    "name": "type",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "string", "enum": list(TOKEN_TYPES)},
+    "description": "TokenType; without it an RFID token, and if there is none, the token with this uid.",
+}
+_IDS = [
+    {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "A GUID; echoed, and kept with what was said.",
+    }
+    for name in ("X-Request-ID", "X-Correlation-ID")
+]
 
 
 def document(base: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document: `base` (FastAPI's, of the plain routes) with every route of the table."""
+    paths = base.setdefault("paths", {})
+    for name in ("versions", *VERSIONS):
+        paths[f"/ocpi/{name}"] = {
+            "get": {
+                "tags": ["versions"],
+                "summary": "Versions" if name == "versions" else f"Endpoints of {name}",
+                "operationId": f"get_{name.replace('.', '_')}",
+                "security": [{"token": []}],
+                "parameters": _IDS,
+                "responses": _answers(versions_outcomes(), {}),
+            }
+        }
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    components = base.setdefault("components", {})
+    components["securitySchemes"] = {
+        "token": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "`Token `, then the credentials token in Base64.",
+        }
+    }
+    schemas = components.setdefault("schemas", {})
+    schemas["Envelope"] = _ENVELOPE
+    for version in VERSIONS:
+        schemas |= wire.schemas(version)
     return base

@@ -33,7 +33,7 @@ from api.config import ApiConfig
 from api.log import RETRY_SECONDS, Ends, LogUnavailableError
 from api.partners import MODULE as PARTIES
 from api.partners import Registry
-from schemas.codec import UnknownSchema
+from schemas.codec import UnknownSchemaError
 from schemas.records import Event
 from schemas.topics import Topic
 from streams.objects import FORMAT, fold_object
@@ -312,7 +312,7 @@ class View:
                         folded = fold_object(event.module, current, event)
                         if folded is not current:
                             changed[key] = folded
-                except UnknownSchema as error:
+                except UnknownSchemaError as error:
                     log.warning("%s offset %d: %s", _name(partition).decode(), record.offset, error)
                 except Exception:
                     # The view must go on; the worker quarantines what cannot be folded, with its reason.

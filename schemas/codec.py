@@ -24,7 +24,7 @@ HEADER = len(MARKER) + 8
 Schema = dict[str, Any]
 
 
-class UnknownSchema(ValueError):
+class UnknownSchemaError(ValueError):
     """Bytes that no schema of ours wrote."""
 
 
@@ -60,11 +60,11 @@ def _writers() -> Mapping[bytes, tuple[str, Schema]]:
 
 
 def name_of(data: bytes) -> str:
-    """Name of the schema that wrote a record. Raises UnknownSchema."""
+    """Name of the schema that wrote a record. Raises UnknownSchemaError."""
     try:
         return _writers()[bytes(data[:HEADER])][0]
     except KeyError:
-        raise UnknownSchema(f"no schema of ours wrote these {len(data)} bytes") from None
+        raise UnknownSchemaError(f"no schema of ours wrote these {len(data)} bytes") from None
 
 
 def _physical(schema: Schema) -> Schema:
@@ -96,14 +96,14 @@ class Codec:
         self._older = {header_of(schema): _physical(schema) for schema in versions(name)[:-1]}
 
     def encode(self, datum: Mapping[str, Any]) -> bytes:
-        """One record as bytes. Raises what fastavro raises for a datum that does not fit (a defect of ours)."""
+        """One record as bytes. Raises what fastavro raises for a datum that does not fit: a defect."""
         out = io.BytesIO()
         out.write(self._header)
         fastavro.schemaless_writer(out, self._newest, datum)
         return out.getvalue()
 
     def decode(self, data: bytes) -> dict[str, Any]:
-        """One record as a dictionary of the newest version's fields. Raises UnknownSchema."""
+        """One record as a dictionary of the newest version's fields. Raises UnknownSchemaError."""
         header = data[:HEADER]
         body = io.BytesIO(data)
         body.seek(HEADER)
@@ -113,5 +113,5 @@ class Codec:
             if older := self._older.get(header):
                 return fastavro.schemaless_reader(body, older, self._newest)  # type: ignore[return-value]
         except (EOFError, IndexError, ValueError, KeyError, TypeError) as error:
-            raise UnknownSchema(f"a damaged {self.name} record: {error}") from None
-        raise UnknownSchema(f"no version of {self.name} wrote these {len(data)} bytes")
+            raise UnknownSchemaError(f"a damaged {self.name} record: {error}") from None
+        raise UnknownSchemaError(f"no version of {self.name} wrote these {len(data)} bytes")

@@ -1,8 +1,8 @@
 """Events (what partners said) and records (what was concluded), as Python sees them.
 
 The Avro schemas in `schemas/avro/` are the contract with every other reader; the classes here carry the same
-fields, in the same order. Timestamps are microseconds since 1970 in UTC (`micros`, `moment`), amounts are decimals
-with nine places (`quantized`) in units of the record's currency; energy is kWh.
+fields, in the same order. Timestamps are microseconds since 1970 in UTC (`micros`, `moment`), amounts are
+decimals with nine places (`quantized`) in units of the record's currency; energy is kWh.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CONTEXT = Context(prec=38, rounding=ROUND_HALF_EVEN)
 
 
 def quantized(number: Decimal) -> Decimal:
-    """The number with nine places, as every amount in a record has. Raises InvalidOperation beyond 29 digits."""
+    """The number with nine places, as every amount in a record. Raises InvalidOperation beyond 29 digits."""
     return number.quantize(_PLACES, context=_CONTEXT)
 
 
@@ -57,7 +57,8 @@ class Record(msgspec.Struct, kw_only=True):
 
     codec: ClassVar[Codec]
     decimals: ClassVar[tuple[str, ...]] = ()
-    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = None  # a field with a list of structs, and its decimals
+    # A field with a list of structs, and the decimals among theirs.
+    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = None
 
     def encode(self) -> bytes:
         """The record in Avro single-object encoding."""
@@ -77,7 +78,7 @@ class Record(msgspec.Struct, kw_only=True):
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The record from its bytes, of whichever version. Raises schemas.codec.UnknownSchema."""
+        """The record from its bytes, of whichever version. Raises schemas.codec.UnknownSchemaError."""
         datum = cls.codec.decode(data)
         for name in cls.decimals:
             datum[name] = _unpacked(datum[name])

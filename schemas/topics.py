@@ -1,6 +1,7 @@
 """The catalogue of topics: every one that exists, with what it holds and how Kafka keeps it.
 
-Facts are kept for ever and never compacted; conclusions are compacted by key, since they can be computed again.
+Facts are kept for ever and never compacted; conclusions are compacted by key, since they can be computed
+again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Topic:
         """Kafka's topic settings."""
         if self.compacted:
             return {"cleanup.policy": "compact", "max.message.bytes": "4194304"}
-        return {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": "4194304"}
+        for_ever = {"retention.ms": "-1", "retention.bytes": "-1"}
+        return {"cleanup.policy": "delete", **for_ever, "max.message.bytes": "4194304"}
 
 
 class Topics:
@@ -41,18 +43,18 @@ class Topics:
             return Topic(f"{prefix}.{name}", count, True, doc)
 
         few = min(4, partitions)
-        self.sessions = fact("sessions", partitions, "Session and CDR events by session; references beside them.")
+        self.sessions = fact("sessions", partitions, "Session and CDR events, and references.")
         self.tariffs = fact("tariffs", few, "Tariff events.")
         self.locations = fact("locations", few, "Location, EVSE and connector events.")
         self.tokens = fact("tokens", few, "Token events.")
         self.parties = fact("parties", 1, "Partners: who they are, and the hashes of their tokens.")
-        self.claims = fact("claims", few, "What each CDR entitles its operator to, by pair of parties and currency.")
-        self.quarantine = fact("quarantine", 1, "What passed the door and could not be folded, with the reason.")
+        self.claims = fact("claims", few, "What CDRs entitle operators to.")
+        self.quarantine = fact("quarantine", 1, "What passed the door and could not be folded.")
         self.session_states = conclusion("session-states", partitions, "Sessions with their running price.")
         self.bills = conclusion("bills", partitions, "CDRs: billed, priced, compared.")
         self.settlement_entries = conclusion("settlement-entries", few, "Balanced postings.")
-        self.sessions_table = conclusion("sessions-table", partitions, "Changelog of the session fold's table.")
-        self.claims_table = conclusion("claims-table", few, "Changelog of the settlement fold's table.")
+        self.sessions_table = conclusion("sessions-table", partitions, "Changelog of the session fold.")
+        self.claims_table = conclusion("claims-table", few, "Changelog of the settlement fold.")
 
     def all(self) -> list[Topic]:
         """Every topic, facts first."""
