@@ -1,0 +1,264 @@
+"""Replay: read the log with a plain consumer, fold it with the same pure folds, compare with what was written.
+
+No Faust, no transactions, no local store. For every key of the conclusions (session states, bills, settlement
+entries) and of the quarantine, the latest value that the live system wrote must be, byte for byte, the one that
+the log gives now. References are facts derived from facts, so they are derived again, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from hashlib import blake2b
+from time import monotonic
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from schemas.codec import UnknownSchemaError
+from schemas.records import Event
+from schemas.topics import Topic, Topics
+from streams.folding import Fact, Fold, Output
+from streams.references import MODULE as REFERENCES
+from streams.references import references_of
+from streams.sessions import SessionFold
+from streams.settlement import SettlementFold
+
+_BATCH = 2_000  # records folded at a time
+
+Progress = Callable[[int, int], None]
+"""Called with records read and records to read."""
+
+
+class Difference(NamedTuple):
+    """A key whose latest value is not what the log gives. `what`: missing, unexpected or different."""
+
+    topic: str
+    key: str
+    what: str
+
+
+class Report(NamedTuple):
+    """The outcome. `events`: of partners; `records`: keys compared; `behind`: events not folded live yet."""
+
+    events: int
+    records: int
+    differences: list[Difference]
+    behind: int
+    seconds: float
+
+
+async def check(kafka: str, topics: Topics, group: str, progress: Progress = lambda *_: None) -> Report:
+    """Fold the whole log again and compare. `group`: the workers' consumer group, to tell what lies before them.
+
+    A log that is being written to is followed: as long as something differs and the live system has moved on
+    in the meantime, it is looked at again, three times at the most.
+    """
+    started = monotonic()
+    for attempt in range(1, 4):
+        replay = _Replay(kafka, topics, progress)
+        try:
+            before = await replay.behind(group)
+            await replay.fold()
+            differences = await replay.compare()
+            after = await replay.behind(group)
+        finally:
+            await replay.close()
+        if not differences or before == after or attempt == 3:
+            break
+    seconds = monotonic() - started
+    return Report(replay.events, len(replay.expected), differences, after[0], seconds)
+
+
+class Memory:
+    """A fold with its state in a dictionary."""
+
+    def __init__(self, fold: Fold) -> None:
+        self._fold = fold
+        self.state: dict[bytes, bytes] = {}
+
+    def __call__(self, facts: Sequence[Fact]) -> list[Output]:
+        """Fold a batch; its outputs."""
+        folded = self._fold(facts, self.state.get)
+        for key, value in folded.changes.items():
+            if value is None:
+                self.state.pop(key, None)
+            else:
+                self.state[key] = value
+        return folded.outputs
+
+
+class _Replay:
+    def __init__(self, kafka: str, topics: Topics, progress: Progress) -> None:
+        self.kafka = kafka
+        self.topics = topics
+        self.events = 0
+        self.expected: dict[tuple[str, bytes], bytes] = {}
+        self._progress = progress
+        self._read = 0
+        self._total = 0
+        self._consumer: AIOKafkaConsumer | None = None
+        self._references: set[bytes] = set()
+        self._copies: list[set[bytes]] = [set() for _ in range(topics.sessions.partitions)]
+
+    async def close(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def fold(self) -> None:
+        """Fold every fact; `expected` then has a digest of the latest value of every key."""
+        topics = self.topics
+        consumer = await self._connect()
+        spans = [await self._span(consumer, topic) for topic in [*topics.facts, *self._written]]
+        self._total = sum(end - start for span in spans for start, end in span.values())
+        async for facts in self._facts(topics.tariffs, topics.locations):
+            self.events += len(facts)
+            self._references.update(event.id for fact in facts if (event := references_of(fact)) is not None)
+        async for facts in self._facts(topics.tokens, topics.parties):
+            self.events += len(facts)
+        claims = await self._sessions()
+        settlement = Memory(SettlementFold(topics))
+        for start in range(0, len(claims), _BATCH):
+            batch = claims[start : start + _BATCH]
+            self._expect(
+                settlement(
+                    [
+                        Fact(topics.claims.name, 0, start + i, one.key, one.value)
+                        for i, one in enumerate(batch)
+                    ]
+                )
+            )
+
+    async def _sessions(self) -> list[Output]:
+        """Fold the sessions topic, each partition by itself; the claims that come of it."""
+        topic = self.topics.sessions
+        folds = [Memory(SessionFold(self.topics)) for _ in range(topic.partitions)]
+        claims: list[Output] = []
+        async for facts in self._facts(topic):
+            partition = facts[0].partition
+            for fact in facts:
+                try:
+                    event = Event.decode(fact.value or b"")
+                except UnknownSchemaError:
+                    continue
+                if event.module == REFERENCES:
+                    self._copies[partition].add(event.id)
+                else:
+                    self.events += 1
+            outputs = folds[partition](facts)
+            claims += [one for one in outputs if one.topic == self.topics.claims.name]
+            self._expect([one for one in outputs if one.topic != self.topics.claims.name])
+        return claims
+
+    def _expect(self, outputs: Sequence[Output]) -> None:
+        for one in outputs:
+            if one.value is None:
+                self.expected.pop((one.topic, one.key), None)
+            else:
+                self.expected[one.topic, one.key] = _digest(one.value)
+
+    async def compare(self) -> list[Difference]:
+        """What the live system wrote, against what is expected."""
+        found: dict[tuple[str, bytes], bytes] = {}
+        async for facts in self._facts(*self._written):
+            for fact in facts:
+                key = (fact.topic, fact.key or b"")
+                if fact.value is None:
+                    found.pop(key, None)
+                else:
+                    found[key] = _digest(fact.value)
+        differences = []
+        for topic, key in sorted(self.expected.keys() | found.keys()):
+            ours, theirs = self.expected.get((topic, key)), found.get((topic, key))
+            if ours != theirs:
+                what = "missing" if theirs is None else "unexpected" if ours is None else "different"
+                differences.append(Difference(topic, key.decode(errors="replace"), what))
+        for partition, copies in enumerate(self._copies):
+            name = f"{self.topics.sessions.name}-{partition}"
+            for one in sorted(self._references ^ copies):
+                what = "missing" if one in self._references else "unexpected"
+                differences.append(Difference(name, f"reference {one.hex()}", what))
+        return differences
+
+    async def behind(self, group: str) -> tuple[int, dict[TopicPartition, int]]:
+        """How many records of the folded topics the workers have still before them; and where those topics end."""
+        consumer = await self._connect()
+        ends: dict[TopicPartition, int] = {}
+        for topic in (self.topics.sessions, self.topics.claims, self.topics.tariffs, self.topics.locations):
+            ends |= await consumer.end_offsets(_partitions(topic))
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
+        await admin.start()
+        try:
+            committed = await admin.list_consumer_group_offsets(group)
+        finally:
+            await admin.close()
+        starts = {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
+        return sum(max(0, end - starts.get(tp, 0)) for tp, end in ends.items()), ends
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    @property
+    def _written(self) -> list[Topic]:
+        return [*self.topics.conclusions, self.topics.quarantine]
+
+    async def _connect(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            self._consumer = AIOKafkaConsumer(
+                bootstrap_servers=self.kafka,
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                max_partition_fetch_bytes=4 << 20,
+            )
+            await self._consumer.start()
+        return self._consumer
+
+    async def _span(
+        self, consumer: AIOKafkaConsumer, *topics: Topic
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """First and end offset of each partition."""
+        partitions = [tp for topic in topics for tp in _partitions(topic)]
+        starts = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+        return {tp: (starts[tp], ends[tp]) for tp in partitions}
+
+    async def _facts(self, *topics: Topic) -> AsyncIterator[list[Fact]]:
+        """Every record of the topics up to where they end now, in batches of one partition each."""
+        consumer = await self._connect()
+        span = await self._span(consumer, *topics)
+        waiting = {tp: end for tp, (start, end) in span.items() if start < end}
+        if not waiting:
+            return
+        consumer.assign(list(waiting))
+        for tp in waiting:
+            consumer.seek(tp, span[tp][0])
+        reached = {tp: span[tp][0] for tp in waiting}
+        while waiting:
+            found: dict[TopicPartition, list[Any]] = await consumer.getmany(
+                timeout_ms=500, max_records=_BATCH
+            )
+            for tp, records in found.items():
+                end = waiting.get(tp)
+                if end is None:
+                    continue
+                facts = [
+                    Fact(tp.topic, tp.partition, r.offset, r.key, r.value) for r in records if r.offset < end
+                ]
+                if facts:
+                    yield facts
+            for tp, end in list(waiting.items()):
+                position = min(await consumer.position(tp), end)
+                self._read += position - reached[tp]
+                reached[tp] = position
+                if position >= end:
+                    del waiting[tp]
+                    consumer.pause(tp)
+            self._progress(self._read, max(self._total, self._read))
+
+
+def _partitions(topic: Topic) -> list[TopicPartition]:
+    return [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+
+
+def _digest(value: bytes) -> bytes:
+    return blake2b(value, digest_size=16).digest()

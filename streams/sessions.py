@@ -1,0 +1,664 @@
+"""The session fold: a session's events, its CDRs and what pricing must know become its state, its price, its bill.
+
+What is kept per partition, and what is concluded from it:
+
+    s  a session: as pushed, its CDRs                  -> SessionRecord, with its running or final price
+    c  a CDR                                           -> BillRecord, ClaimRecord (once)
+    t  versions of a tariff, l  of a location's facts  -> sessions priced again when one arrives late
+    d, i  which sessions depend on which of those
+
+A record is a function of what is kept, and what is kept, of the set of events (of those with one last_updated,
+their order in the log): neither batches nor the order of a session and its CDR, nor that of a session and its
+tariff, shows in the latest record of a key.
+
+- PUT replaces, PATCH merges and appends charging periods; an older last_updated never overwrites a newer one.
+- A CDR is final (mod_cdrs): it closes its session, which from then on is what the CDR says. The same one again
+  changes nothing, another one under the same id goes to quarantine.
+- Tariffs apply by event time: the newest version with last_updated at or before the session's start whose
+  validity covers the start; else the one embedded in the CDR; else the earliest known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from schemas.codec import UnknownSchemaError
+from schemas.keys import object_key, party_key
+from schemas.ocpi import wire
+from schemas.ocpi.objects import CDR, ChargingPeriod, Price, Session, Tariff
+from schemas.records import (
+    AmountRecord,
+    BillRecord,
+    ClaimRecord,
+    Event,
+    PeriodRecord,
+    QuarantineRecord,
+    Record,
+    SessionRecord,
+    micros,
+    moment,
+    quantized,
+)
+from schemas.topics import Topics
+from streams import index, pricing
+from streams.folding import Fact, Folded, Get, Output
+from streams.references import MODULE as REFERENCES
+from streams.references import LocationReference, TariffReference, read_reference
+from streams.table import Shelf, Table
+from streams.versions import Version, add_version, earliest, in_force
+
+_ZERO = Decimal(0)
+NOT_FOUND = "tariff_unknown"
+NO_LOCATION = "location_unknown"
+
+
+class Kept(msgspec.Struct, array_like=True):
+    """A session's state. `seen`: events with the session's last_updated; `emitted`: digest of the last record."""
+
+    session: Session | None = None
+    seen: list[bytes] = []
+    received_at: int = 0
+    event_id: bytes = b""
+    cdrs: list[str] = []
+    indexed: list[str] = []
+    emitted: bytes = b""
+
+
+class KeptCdr(msgspec.Struct, array_like=True):
+    """A CDR's state."""
+
+    cdr: CDR
+    received_at: int
+    event_id: bytes
+    emitted: bytes = b""
+
+
+class KeptLocation(msgspec.Struct, array_like=True):
+    """A location's facts; connectors by `EVSE*CONNECTOR`, upper-cased."""
+
+    zones: list[Version[str]] = []
+    connectors: dict[str, list[Version[list[str]]]] = {}
+
+
+class KeptTariff(msgspec.Struct, array_like=True):
+    """A tariff's versions; None: withdrawn."""
+
+    versions: list[Version[Tariff | None]] = []
+
+
+_sessions = Shelf(b"s", Kept, Kept)
+_cdrs: Shelf[KeptCdr] = Shelf(b"c", KeptCdr, lambda: KeptCdr(*_never()))
+_locations = Shelf(b"l", KeptLocation, KeptLocation)
+_tariffs = Shelf(b"t", KeptTariff, KeptTariff)
+
+
+def _never() -> Any:
+    raise AssertionError("a CDR's state is only made from a CDR")
+
+
+class _Refused(Exception):
+    """An event that cannot be folded: a stable code and words."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class SessionFold:
+    """Folds batches of the sessions topic; see the module."""
+
+    def __init__(self, topics: Topics) -> None:
+        self.topics = topics
+
+    def __call__(self, facts: Sequence[Fact], get: Get) -> Folded:
+        """What a batch changes: states, and records for session states, bills, claims and quarantine."""
+        batch = _Batch(self.topics, Table(get))
+        for fact in facts:
+            batch.fold(fact)
+        batch.conclude()
+        return Folded(batch.table.changes(), batch.outputs)
+
+
+class _Batch:
+    def __init__(self, topics: Topics, table: Table) -> None:
+        self.topics = topics
+        self.table = table
+        self.outputs: list[Output] = []
+        self.dirty: dict[str, Fact] = {}  # sessions to conclude, each with the last record that touched it
+
+    # -- folding one event ---------------------------------------------------------------------------------
+
+    def fold(self, fact: Fact) -> None:
+        """Take one event in, or put it into quarantine with the reason."""
+        event = None
+        try:
+            event = Event.decode(fact.value or b"")
+            for key in self._take(event, fact):
+                self.dirty[key] = fact
+        except UnknownSchemaError as error:
+            self._quarantine(fact, event, "unreadable", str(error))
+        except _Refused as error:
+            self._quarantine(fact, event, error.reason, error.message)
+        except wire.InvalidObjectError as error:
+            self._quarantine(fact, event, "invalid_object", str(error))
+        except Exception as error:  # a defect of ours must not stop the stream: it is kept, with its reason
+            self._quarantine(fact, event, "defect", f"{type(error).__name__}: {error}")
+
+    def _take(self, event: Event, fact: Fact) -> Iterable[str]:
+        """Change what is kept; the sessions that must be concluded again by it."""
+        match event.module:
+            case "sessions":
+                return self._take_session(event)
+            case "cdrs":
+                return self._take_cdr(event, (fact.key or b"").decode())
+            case _ if event.module == REFERENCES:
+                reference = read_reference(event)
+                if isinstance(reference, TariffReference):
+                    return self._take_tariff(event, reference)
+                return self._take_location(event, reference)
+            case other:
+                raise _Refused("unknown_module", f"module {other!r} does not belong in this topic")
+
+    def _take_session(self, event: Event) -> Iterable[str]:
+        kept = self.table.read(_sessions, event.key)
+        known = kept.session
+        if event.method == "PUT":
+            new = wire.decode("session", event.version, event.body)
+        elif event.method == "PATCH":
+            if known is None:
+                raise _Refused("unknown_object", f"PATCH of session {event.key}, which was never PUT")
+            new = wire.apply_patch("session", event.version, known, event.body)
+        else:
+            raise _Refused("unknown_method", f"{event.method} of a session")
+        if known is not None:
+            if new.last_updated < known.last_updated:
+                return ()
+            if new.last_updated == known.last_updated:
+                if event.id in kept.seen:
+                    return ()
+            else:
+                kept.seen = []
+        kept.session = new
+        kept.seen = [*kept.seen, event.id]
+        kept.received_at, kept.event_id = event.received_at, event.id
+        self.table.write(_sessions, event.key, kept)
+        return (event.key,)
+
+    def _take_cdr(self, event: Event, session_key: str) -> Iterable[str]:
+        if event.method != "POST":
+            raise _Refused("unknown_method", f"{event.method} of a CDR")
+        cdr = wire.decode("cdr", event.version, event.body)
+        known = self.table.find(_cdrs, event.key)
+        if known is not None:
+            if known.cdr != cdr:
+                raise _Refused("cdr_conflict", f"CDR {event.key} is known with other content; a CDR is final")
+            return ()
+        self.table.write(_cdrs, event.key, KeptCdr(cdr, event.received_at, event.id))
+        kept = self.table.read(_sessions, session_key)
+        kept.cdrs = [*kept.cdrs, event.key]
+        self.table.write(_sessions, session_key, kept)
+        claim = _claim(cdr, event, session_key)
+        pair = f"{claim.creditor}>{claim.debtor}>{claim.currency}"
+        self.outputs.append(Output(self.topics.claims.name, pair.encode(), claim.encode()))
+        return (session_key,)
+
+    def _take_tariff(self, event: Event, reference: TariffReference) -> Iterable[str]:
+        kept = self.table.read(_tariffs, event.key)
+        if not add_version(kept.versions, reference.since, event.received_at, reference.read()):
+            return ()
+        self.table.write(_tariffs, event.key, kept)
+        return self._dependents(event.key, reference.since, kept.versions)
+
+    def _take_location(self, event: Event, reference: LocationReference) -> Iterable[str]:
+        kept = self.table.read(_locations, event.key)
+        news: list[tuple[int, Sequence[Version[Any]]]] = []
+        zone = reference.time_zone
+        if zone and add_version(kept.zones, reference.since, event.received_at, zone):
+            news.append((reference.since, kept.zones))
+        for one in reference.connectors:
+            versions = kept.connectors.setdefault(_connector(one.evse_uid, one.connector_id), [])
+            if add_version(versions, one.since, event.received_at, one.tariff_ids):
+                news.append((one.since, versions))
+        if news:
+            self.table.write(_locations, event.key, kept)
+        return sorted(
+            {key for since, versions in news for key in self._dependents(event.key, since, versions)}
+        )
+
+    def _dependents(self, reference: str, since: int, versions: Sequence[Version[Any]]) -> Iterable[str]:
+        """Sessions that a new version may matter to: those since then, or all when nothing older is known."""
+        oldest = all(since <= one.since for one in versions)
+        return sorted(index.dependents(self.table, reference, None if oldest else since))
+
+    def _quarantine(
+        self, fact: Fact, event: Event | None, reason: str, message: str, key: str | None = None
+    ) -> None:
+        record = QuarantineRecord(
+            topic=fact.topic,
+            partition=fact.partition,
+            offset=fact.offset,
+            reason=reason,
+            message=message,
+            received_at=event.received_at if event else None,
+            value=fact.value or b"",
+        )
+        key = key or f"{fact.topic}-{fact.partition}-{fact.offset}"
+        self.outputs.append(Output(self.topics.quarantine.name, key.encode(), record.encode()))
+
+    # -- concluding ----------------------------------------------------------------------------------------
+
+    def conclude(self) -> None:
+        """Price every session that changed, once, and write the records that changed by it."""
+        for key, fact in self.dirty.items():
+            try:
+                self._conclude(key)
+            except Exception as error:  # as in `fold`: kept with its reason, and the stream goes on
+                message = f"{type(error).__name__}: {error}"
+                self._quarantine(fact, None, "defect", message, key=f"session {key}")
+
+    def _conclude(self, key: str) -> None:
+        kept = self.table.read(_sessions, key)
+        bills = {}
+        for cdr_key in kept.cdrs:
+            held = self.table.find(_cdrs, cdr_key)
+            assert held is not None
+            bill = bills[cdr_key] = self._bill(key, cdr_key, kept, held)
+            if (digest := self._emit(self.topics.bills.name, cdr_key, bill, held.emitted)) is not None:
+                held.emitted = digest
+                self.table.write(_cdrs, cdr_key, held)
+        record = self._session(key, kept, bills)
+        if record is not None:
+            digest = self._emit(self.topics.session_states.name, key, record, kept.emitted)
+            if digest is not None:
+                kept.emitted = digest
+                self.table.write(_sessions, key, kept)
+
+    def _emit(self, topic: str, key: str, record: Record, emitted: bytes) -> bytes | None:
+        """Write a record if it is another than the last one; its digest then."""
+        value = record.encode()
+        digest = blake2b(value, digest_size=16).digest()
+        if digest == emitted:
+            return None
+        self.outputs.append(Output(topic, key.encode(), value))
+        return digest
+
+    def _bill(self, session_key: str, key: str, kept: Kept, held: KeptCdr) -> BillRecord:
+        cdr = held.cdr
+        place = cdr.cdr_location
+        location = self._location(kept, session_key, cdr, place.id)
+        choice = self._choose(
+            kept, session_key, cdr, location, place.evse_uid, place.connector_id, cdr.tariffs
+        )
+        priced, failure = _price(lambda: pricing.price_cdr(cdr, choice.tariffs, location.zone))
+        warnings = [*choice.warnings, *location.warnings]
+        amounts: list[AmountRecord] = []
+        verdict, reason = "cannot_be_priced", failure
+        if priced is not None:
+            comparison = pricing.compare(cdr, priced)
+            verdict, reason = comparison.verdict, comparison.reason
+            warnings += [warning.code for warning in priced.warnings]
+            amounts = [
+                AmountRecord(
+                    total=name,
+                    billed_before_taxes=_amount(one.billed.before_taxes if one.billed else None),
+                    billed_after_taxes=_amount(one.billed.after_taxes if one.billed else None),
+                    priced_before_taxes=_amount(one.priced.before_taxes if one.priced else None),
+                    priced_after_taxes=_amount(one.priced.after_taxes if one.priced else None),
+                    verdict=one.verdict,
+                )
+                for name, one in comparison.totals.items()
+            ]
+        else:
+            before, after = _money(cdr.total_cost)
+            amounts = [AmountRecord("total_cost", before, after, None, None, verdict)]
+        return BillRecord(
+            key=key,
+            session_key=session_key,
+            country_code=cdr.country_code,
+            party_id=cdr.party_id,
+            cdr_id=cdr.id,
+            session_id=cdr.session_id,
+            credit=bool(cdr.credit),
+            credit_reference_id=cdr.credit_reference_id,
+            started_at=micros(cdr.start_date_time),
+            ended_at=micros(cdr.end_date_time),
+            currency=cdr.currency,
+            location_id=place.id,
+            evse_uid=place.evse_uid,
+            connector_id=place.connector_id,
+            token_country_code=cdr.cdr_token.country_code,
+            token_party_id=cdr.cdr_token.party_id,
+            token_uid=cdr.cdr_token.uid,
+            contract_id=cdr.cdr_token.contract_id,
+            total_energy=quantized(cdr.total_energy),
+            total_time=quantized(cdr.total_time),
+            total_parking_time=_amount(cdr.total_parking_time),
+            amounts=amounts,
+            verdict=verdict,
+            reason=reason,
+            tariffs=list(priced.tariffs) if priced else [],
+            tariff_source=choice.source,
+            late_tariff=choice.newest > held.received_at,
+            warnings=_codes(warnings),
+            last_updated=micros(cdr.last_updated),
+            received_at=held.received_at,
+            event_id=held.event_id,
+        )
+
+    def _session(self, key: str, kept: Kept, bills: dict[str, BillRecord]) -> SessionRecord | None:
+        """The session's record: from the CDR that closed it, else as it was pushed."""
+        final = self._final(kept)
+        if final is not None:
+            held = self.table.find(_cdrs, final)
+            assert held is not None
+            return None if held.cdr.session_id is None else _closed(key, held, bills[final])
+        session = kept.session
+        if session is None:
+            return None
+        location = self._location(kept, key, session, session.location_id)
+        choice = self._choose(kept, key, session, location, session.evse_uid, session.connector_id, ())
+        warnings = [*choice.warnings, *location.warnings]
+        priced, failure = _price(
+            lambda: pricing.price_session(session, choice.tariffs, location.zone or "UTC")
+        )
+        if priced is not None:
+            warnings += [warning.code for warning in priced.warnings]
+        elif failure and not choice.warnings:
+            warnings.append("cannot_be_priced")
+        total = priced.totals.get("total_cost") if priced else None
+        before, after = _money(session.total_cost)
+        return SessionRecord(
+            key=key,
+            country_code=session.country_code,
+            party_id=session.party_id,
+            session_id=session.id,
+            status=str(session.status),
+            started_at=micros(session.start_date_time),
+            ended_at=micros(session.end_date_time) if session.end_date_time else None,
+            kwh=quantized(session.kwh),
+            currency=session.currency,
+            location_id=session.location_id,
+            evse_uid=session.evse_uid,
+            connector_id=session.connector_id,
+            token_country_code=session.cdr_token.country_code,
+            token_party_id=session.cdr_token.party_id,
+            token_uid=session.cdr_token.uid,
+            contract_id=session.cdr_token.contract_id,
+            auth_method=str(session.auth_method),
+            cdr_id=None,
+            reported_before_taxes=before,
+            reported_after_taxes=after,
+            price_before_taxes=_amount(total.before_taxes if total else None),
+            price_after_taxes=_amount(total.after_taxes if total else None),
+            tariffs=list(priced.tariffs) if priced else [],
+            warnings=_codes(warnings),
+            last_updated=micros(session.last_updated),
+            received_at=kept.received_at,
+            event_id=kept.event_id,
+            periods=_periods(
+                session.charging_periods or (),
+                session.start_date_time,
+                session.end_date_time or max(session.last_updated, session.start_date_time),
+                session.kwh,
+            ),
+        )
+
+    def _final(self, kept: Kept) -> str | None:
+        """Key of the CDR that says what the session was: the last that is neither a credit nor credited."""
+        held = {key: found for key in kept.cdrs if (found := self.table.find(_cdrs, key)) is not None}
+        if len(held) == 1:
+            return next((key for key, one in held.items() if not one.cdr.credit), None)
+        credited = {_credited(one.cdr) for one in held.values() if one.cdr.credit}
+        plain = [key for key, one in held.items() if not one.cdr.credit]
+        standing = [key for key in plain if key not in credited]
+        return max(standing or plain, key=lambda key: (held[key].cdr.last_updated, key), default=None)
+
+    # -- what pricing must know ----------------------------------------------------------------------------
+
+    def _location(self, kept: Kept, key: str, of: Session | CDR, location_id: str) -> _Place:
+        """What is known of the session's location at its start."""
+        start = micros(of.start_date_time)
+        name = object_key(of.country_code, of.party_id, location_id)
+        self._depend(kept, key, name, start)
+        known = self.table.find(_locations, name)
+        zone = (in_force(known.zones, start) or earliest(known.zones)) if known else None
+        return _Place(known, zone.value if zone else None, [] if zone else [NO_LOCATION])
+
+    def _choose(
+        self,
+        kept: Kept,
+        key: str,
+        of: Session | CDR,
+        place: _Place,
+        evse_uid: str,
+        connector_id: str,
+        embedded: Iterable[Tariff] | None,
+    ) -> _Choice:
+        """The tariffs that apply, in the order in which the periods name them.
+
+        A period names its tariff (mod_cdrs, ChargingPeriod); where none does, the CDR's own count, and last
+        the connector's, of which the first regular one is taken that is known and valid.
+        """
+        start = micros(of.start_date_time)
+        inside = {one.id.upper(): one for one in embedded or ()}
+        named = list(dict.fromkeys(p.tariff_id for p in of.charging_periods or () if p.tariff_id))
+        names = named or [one.id for one in inside.values()]
+        several = not names
+        if several and place.known is not None:
+            versions = place.known.connectors.get(_connector(evse_uid, connector_id), [])
+            found = in_force(versions, start) or earliest(versions)
+            names = found.value if found else []
+        choice = _Choice()
+        for name in names:
+            tariff_key = object_key(of.country_code, of.party_id, name)
+            self._depend(kept, key, tariff_key, start)
+            known = self.table.find(_tariffs, tariff_key)
+            self._add(choice, known.versions if known else [], inside.get(name.upper()), start, name)
+        if several:
+            choice.keep_first_regular()
+        if not names:
+            choice.warnings.append(NOT_FOUND)
+        return choice
+
+    def _add(
+        self,
+        choice: _Choice,
+        versions: list[Version[Tariff | None]],
+        inside: Tariff | None,
+        start: int,
+        name: str,
+    ) -> None:
+        at = moment(start)
+        version = in_force(versions, start, lambda one: one is None or _valid(one, at))
+        if version is not None and version.value is not None:
+            choice.add(version.value, "log", version.first)
+        elif inside is not None:
+            choice.add(inside, "cdr")
+        else:
+            first = in_force(versions, start, _is_there) or earliest(versions, _is_there)
+            if first is not None and first.value is not None:
+                choice.add(first.value, "log", first.first)
+            else:
+                choice.warnings.append(NOT_FOUND)
+
+    def _depend(self, kept: Kept, key: str, reference: str, start: int) -> None:
+        """Have the session priced again when something about the reference arrives late."""
+        mark = f"{reference} {start // 86_400_000_000}"
+        if mark not in kept.indexed:
+            kept.indexed = [*kept.indexed, mark]
+            index.add(self.table, reference, start, key)
+            self.table.write(_sessions, key, kept)
+
+
+class _Place:
+    """A location's facts, those that hold at the session's start picked out."""
+
+    def __init__(self, known: KeptLocation | None, zone: str | None, warnings: list[str]) -> None:
+        self.known = known
+        self.zone = zone
+        self.warnings = warnings
+
+
+class _Choice:
+    """Tariffs to price with, where they are from, and when the newest of them reached us (microseconds)."""
+
+    def __init__(self) -> None:
+        self.tariffs: list[Tariff] = []
+        self.sources: list[tuple[str, int]] = []
+        self.warnings: list[str] = []
+
+    def add(self, tariff: Tariff, source: str, received_at: int = 0) -> None:
+        self.tariffs.append(tariff)
+        self.sources.append((source, received_at))
+
+    def keep_first_regular(self) -> None:
+        """Of a connector's tariffs only one applies: the first for everybody, else the first."""
+        regular = [i for i, one in enumerate(self.tariffs) if one.type in (None, "REGULAR")]
+        keep = next(iter(regular), 0)
+        self.tariffs, self.sources = self.tariffs[keep : keep + 1], self.sources[keep : keep + 1]
+        if self.tariffs:
+            self.warnings.clear()
+
+    @property
+    def source(self) -> str:
+        """`log`, `cdr` (at least one of them) or `none`."""
+        return min((source for source, _ in self.sources), default="none")
+
+    @property
+    def newest(self) -> int:
+        return max((received_at for _, received_at in self.sources), default=0)
+
+
+def _is_there(tariff: Tariff | None) -> bool:
+    return tariff is not None
+
+
+def _valid(tariff: Tariff, moment: datetime) -> bool:
+    """Whether a tariff's validity window holds a moment (mod_tariffs, start_date_time and end_date_time)."""
+    start, end = tariff.start_date_time, tariff.end_date_time
+    return (start is None or start <= moment) and (end is None or moment < end)
+
+
+def _price(work: Any) -> tuple[pricing.Priced | None, str]:
+    """The price, or why there is none. A defect of ours is told, and stops nothing."""
+    try:
+        priced: pricing.Priced = work()
+    except pricing.PricingError as error:
+        return None, str(error)
+    except Exception as error:
+        return None, f"defect: {type(error).__name__}: {error}"
+    return priced, ""
+
+
+def _closed(key: str, held: KeptCdr, bill: BillRecord) -> SessionRecord:
+    """A session as its CDR says it was."""
+    cdr = held.cdr
+    total = bill.amounts[0]
+    assert total.total == "total_cost"
+    return SessionRecord(
+        key=key,
+        country_code=cdr.country_code,
+        party_id=cdr.party_id,
+        session_id=cdr.session_id or "",
+        status="COMPLETED",
+        started_at=bill.started_at,
+        ended_at=bill.ended_at,
+        kwh=bill.total_energy,
+        currency=cdr.currency,
+        location_id=bill.location_id,
+        evse_uid=bill.evse_uid,
+        connector_id=bill.connector_id,
+        token_country_code=bill.token_country_code,
+        token_party_id=bill.token_party_id,
+        token_uid=bill.token_uid,
+        contract_id=bill.contract_id,
+        auth_method=str(cdr.auth_method),
+        cdr_id=cdr.id,
+        reported_before_taxes=total.billed_before_taxes,
+        reported_after_taxes=total.billed_after_taxes,
+        price_before_taxes=total.priced_before_taxes,
+        price_after_taxes=total.priced_after_taxes,
+        tariffs=bill.tariffs,
+        warnings=bill.warnings,
+        last_updated=bill.last_updated,
+        received_at=bill.received_at,
+        event_id=bill.event_id,
+        periods=_periods(cdr.charging_periods, cdr.start_date_time, cdr.end_date_time, cdr.total_energy),
+    )
+
+
+def _periods(
+    periods: Iterable[ChargingPeriod], start: datetime, end: datetime, kwh: Decimal
+) -> list[PeriodRecord]:
+    """Charging periods in order, each to the start of the next; one for the whole session when there is none."""
+    ordered = sorted(periods, key=lambda one: one.start_date_time)
+    if not ordered:
+        return [_period(micros(start), micros(end), kwh, kwh > 0, None)]
+    ends = [micros(one.start_date_time) for one in ordered[1:]] + [micros(end)]
+    found = []
+    for one, until in zip(ordered, ends, strict=True):
+        since = micros(one.start_date_time)
+        energy, charging = _ZERO, False
+        for dimension in one.dimensions:
+            if dimension.type == "ENERGY":
+                energy += dimension.volume
+            elif dimension.type == "TIME":
+                charging = True
+        found.append(_period(since, max(since, until), energy, charging or energy > 0, one.tariff_id))
+    return found
+
+
+def _period(start: int, end: int, kwh: Decimal, charging: bool, tariff_id: str | None) -> PeriodRecord:
+    return PeriodRecord(
+        started_at=start, ended_at=end, kwh=quantized(kwh), charging=charging, tariff_id=tariff_id
+    )
+
+
+def _claim(cdr: CDR, event: Event, session_key: str) -> ClaimRecord:
+    """As billed; a credit CDR has negative amounts (mod_cdrs, "Credit CDRs")."""
+    before, after = _money(cdr.total_cost)
+    before = before if before is not None else quantized(_ZERO)
+    return ClaimRecord(
+        id=event.key,
+        session_key=session_key,
+        creditor=party_key(cdr.country_code, cdr.party_id),
+        debtor=party_key(cdr.cdr_token.country_code, cdr.cdr_token.party_id),
+        currency=cdr.currency,
+        before_taxes=before,
+        taxes=quantized(_ZERO) if after is None else quantized(after - before),
+        credit_of=_credited(cdr) if cdr.credit else None,
+        occurred_at=event.received_at,
+        event_id=event.id,
+    )
+
+
+def _credited(cdr: CDR) -> str | None:
+    """Key of the CDR that a credit CDR credits."""
+    reference = cdr.credit_reference_id
+    return None if reference is None else object_key(cdr.country_code, cdr.party_id, reference)
+
+
+def _money(price: Price | None) -> tuple[Decimal | None, Decimal | None]:
+    """Before and after taxes, nine places; after is None when taxes are not known."""
+    if price is None:
+        return None, None
+    return _amount(price.before_taxes), _amount(price.after_taxes)
+
+
+def _amount(number: Decimal | None) -> Decimal | None:
+    return None if number is None else quantized(number)
+
+
+def _connector(evse_uid: str, connector_id: str) -> str:
+    return f"{evse_uid}*{connector_id}".upper()
+
+
+def _codes(warnings: Iterable[str]) -> list[str]:
+    return sorted(set(warnings))

@@ -1,0 +1,63 @@
+"""A fold's view of its own state during one batch: typed, each state decoded once and encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from streams.folding import Get
+
+T = TypeVar("T")
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Shelf(Generic[T]):
+    """States of one type, under keys that start with one byte of their own."""
+
+    def __init__(self, prefix: bytes, kind: type[T], new: Callable[[], T]) -> None:
+        self.prefix = prefix
+        self.decode = msgspec.msgpack.Decoder(kind).decode
+        self.new = new
+
+
+class Table:
+    """Reads through `get`, keeps what was read and changed; `changes()` is what must be written."""
+
+    def __init__(self, get: Get) -> None:
+        self._get = get
+        self._held: dict[bytes, Any] = {}
+        self._changed: dict[bytes, None] = {}
+
+    def read(self, shelf: Shelf[T], key: str) -> T:
+        """A state, or a new one when there is none. Changes to it count once `write` names it."""
+        found = self._read(shelf, key)
+        if found is None:
+            found = self._held[shelf.prefix + key.encode()] = shelf.new()
+        return found
+
+    def find(self, shelf: Shelf[T], key: str) -> T | None:
+        """A state, or None."""
+        return self._read(shelf, key)
+
+    def write(self, shelf: Shelf[T], key: str, state: T) -> None:
+        """This state must be kept as it is at the batch's end."""
+        name = shelf.prefix + key.encode()
+        self._held[name] = state
+        self._changed[name] = None
+
+    def _read(self, shelf: Shelf[T], key: str) -> T | None:
+        name = shelf.prefix + key.encode()
+        held: T | None = self._held.get(name)
+        if held is None:
+            data = self._get(name)
+            if data is None:
+                return None
+            held = self._held[name] = shelf.decode(data)
+        return held
+
+    def changes(self) -> dict[bytes, bytes | None]:
+        """Encoded states by key, in the order of their first change."""
+        return {name: _encode(self._held[name]) for name in self._changed}
