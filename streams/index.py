@@ -1,7 +1,7 @@
 """Which sessions a reference matters to: by reference and day of start, in chunks that stay small.
 
-So a tariff that arrives late finds the sessions that it re-prices without a scan, and a new session adds itself
-with one small write.
+So a tariff that arrives late finds the sessions that it re-prices without a scan, and a new session adds
+itself with one small write.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""What pricing must know beside a session: versions of tariffs, a location's time zone, its connectors' tariffs.
+"""What pricing must know beside a session: versions of tariffs, a location's time zone, its connectors'
+tariffs.
 
-Tariffs and locations have topics of their own, and sessions another. So that each partition of the sessions has
-all that it prices with, in one order and in one state, the references agent distils those facts and writes a
-copy to every partition of the sessions topic. It keeps nothing and may repeat itself: a reference that comes
-again changes nothing, and which version of it applies is decided by event time, not by arrival (`versions.py`).
+Tariffs and locations have topics of their own, and sessions another. So that each partition of the sessions
+has all that it prices with, in one order and in one state, the references agent distils those facts and
+writes a copy to every partition of the sessions topic. It keeps nothing and may repeat itself: a reference
+that comes again changes nothing, and which version of it applies is decided by event time, not by arrival
+(`versions.py`).
 """
 
 from __future__ import annotations
@@ -115,7 +117,7 @@ def _of_tariff(event: Event) -> TariffReference | None:
 
 
 def _of_location(event: Event) -> LocationReference | None:
-    """PUT and PATCH of a location, an EVSE or a connector alike: whatever of time zone and tariffs it names."""
+    """PUT and PATCH of a location, an EVSE or a connector: what it says of time zone and tariffs."""
     if event.module != "locations" or event.method not in ("PUT", "PATCH"):
         return None
     ids, zone = event.path[3:], None

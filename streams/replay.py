@@ -1,8 +1,9 @@
-"""Replay: read the log with a plain consumer, fold it with the same pure folds, compare with what was written.
+"""Replay: read the log with a plain consumer, fold it with the same pure folds, compare with what was
+written.
 
 No Faust, no transactions, no local store. For every key of the conclusions (session states, bills, settlement
-entries) and of the quarantine, the latest value that the live system wrote must be, byte for byte, the one that
-the log gives now. References are facts derived from facts, so they are derived again, too.
+entries) and of the quarantine, the latest value that the live system wrote must be, byte for byte, the one
+that the log gives now. References are facts derived from facts, so they are derived again, too.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Report(NamedTuple):
 
 
 async def check(kafka: str, topics: Topics, group: str, progress: Progress = lambda *_: None) -> Report:
-    """Fold the whole log again and compare. `group`: the workers' consumer group, to tell what lies before them.
+    """Fold the whole log again and compare. `group`: the workers' consumer group, to tell what lies before
+    them.
 
     A log that is being written to is followed: as long as something differs and the live system has moved on
     in the meantime, it is looked at again, three times at the most.
@@ -181,7 +183,7 @@ class _Replay:
         return differences
 
     async def behind(self, group: str) -> tuple[int, dict[TopicPartition, int]]:
-        """How many records of the folded topics the workers have still before them; and where those topics end."""
+        """How many records the workers have before them still; and where the topics that they fold end."""
         consumer = await self._connect()
         ends: dict[TopicPartition, int] = {}
         for topic in (self.topics.sessions, self.topics.claims, self.topics.tariffs, self.topics.locations):

@@ -1,4 +1,5 @@
-"""The session fold: a session's events, its CDRs and what pricing must know become its state, its price, its bill.
+"""The session fold: a session's events, its CDRs and what pricing must know become its state, its price, its
+bill.
 
 What is kept per partition, and what is concluded from it:
 
@@ -7,13 +8,13 @@ What is kept per partition, and what is concluded from it:
     t  versions of a tariff, l  of a location's facts  -> sessions priced again when one arrives late
     d, i  which sessions depend on which of those
 
-A record is a function of what is kept, and what is kept, of the set of events (of those with one last_updated,
-their order in the log): neither batches nor the order of a session and its CDR, nor that of a session and its
-tariff, shows in the latest record of a key.
+A record is a function of what is kept, and what is kept, of the set of events (of those with one
+last_updated, their order in the log): neither batches nor the order of a session and its CDR, nor that of a
+session and its tariff, shows in the latest record of a key.
 
 - PUT replaces, PATCH merges and appends charging periods; an older last_updated never overwrites a newer one.
-- A CDR is final (mod_cdrs): it closes its session, which from then on is what the CDR says. The same one again
-  changes nothing, another one under the same id goes to quarantine.
+- A CDR is final (mod_cdrs): it closes its session, which from then on is what the CDR says. The same one
+  again changes nothing, another one under the same id goes to quarantine.
 - Tariffs apply by event time: the newest version with last_updated at or before the session's start whose
   validity covers the start; else the one embedded in the CDR; else the earliest known.
 """
@@ -59,7 +60,7 @@ NO_LOCATION = "location_unknown"
 
 
 class Kept(msgspec.Struct, array_like=True):
-    """A session's state. `seen`: events with the session's last_updated; `emitted`: digest of the last record."""
+    """A session's state. `seen`: events with its last_updated; `emitted`: digest of the last record."""
 
     session: Session | None = None
     seen: list[bytes] = []
@@ -102,7 +103,7 @@ def _never() -> Any:
     raise AssertionError("a CDR's state is only made from a CDR")
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """An event that cannot be folded: a stable code and words."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -144,7 +145,7 @@ class _Batch:
                 self.dirty[key] = fact
         except UnknownSchemaError as error:
             self._quarantine(fact, event, "unreadable", str(error))
-        except _Refused as error:
+        except _RefusedError as error:
             self._quarantine(fact, event, error.reason, error.message)
         except wire.InvalidObjectError as error:
             self._quarantine(fact, event, "invalid_object", str(error))
@@ -164,7 +165,7 @@ class _Batch:
                     return self._take_tariff(event, reference)
                 return self._take_location(event, reference)
             case other:
-                raise _Refused("unknown_module", f"module {other!r} does not belong in this topic")
+                raise _RefusedError("unknown_module", f"module {other!r} does not belong in this topic")
 
     def _take_session(self, event: Event) -> Iterable[str]:
         kept = self.table.read(_sessions, event.key)
@@ -173,10 +174,10 @@ class _Batch:
             new = wire.decode("session", event.version, event.body)
         elif event.method == "PATCH":
             if known is None:
-                raise _Refused("unknown_object", f"PATCH of session {event.key}, which was never PUT")
+                raise _RefusedError("unknown_object", f"PATCH of session {event.key}, which was never PUT")
             new = wire.apply_patch("session", event.version, known, event.body)
         else:
-            raise _Refused("unknown_method", f"{event.method} of a session")
+            raise _RefusedError("unknown_method", f"{event.method} of a session")
         if known is not None:
             if new.last_updated < known.last_updated:
                 return ()
@@ -193,12 +194,14 @@ class _Batch:
 
     def _take_cdr(self, event: Event, session_key: str) -> Iterable[str]:
         if event.method != "POST":
-            raise _Refused("unknown_method", f"{event.method} of a CDR")
+            raise _RefusedError("unknown_method", f"{event.method} of a CDR")
         cdr = wire.decode("cdr", event.version, event.body)
         known = self.table.find(_cdrs, event.key)
         if known is not None:
             if known.cdr != cdr:
-                raise _Refused("cdr_conflict", f"CDR {event.key} is known with other content; a CDR is final")
+                raise _RefusedError(
+                    "cdr_conflict", f"CDR {event.key} is known with other content; a CDR is final"
+                )
             return ()
         self.table.write(_cdrs, event.key, KeptCdr(cdr, event.received_at, event.id))
         kept = self.table.read(_sessions, session_key)
@@ -597,7 +600,7 @@ def _closed(key: str, held: KeptCdr, bill: BillRecord) -> SessionRecord:
 def _periods(
     periods: Iterable[ChargingPeriod], start: datetime, end: datetime, kwh: Decimal
 ) -> list[PeriodRecord]:
-    """Charging periods in order, each to the start of the next; one for the whole session when there is none."""
+    """Charging periods in order, each to the next one's start; one for the whole session if there is none."""
     ordered = sorted(periods, key=lambda one: one.start_date_time)
     if not ordered:
         return [_period(micros(start), micros(end), kwh, kwh > 0, None)]

@@ -1,8 +1,8 @@
 """The settlement fold: each claim becomes one balanced double-entry posting.
 
-The operator of a CDR has earned what it billed, before taxes as revenue and the rest as tax that it owes on; the
-provider of the token owes the whole. Debits are positive, credits negative; the legs of an entry sum to zero, so
-every currency's postings do. An entry is a function of its claim alone.
+The operator of a CDR has earned what it billed, before taxes as revenue and the rest as tax that it owes on;
+the provider of the token owes the whole. Debits are positive, credits negative; the legs of an entry sum to
+zero, so every currency's postings do. An entry is a function of its claim alone.
 """
 
 from __future__ import annotations

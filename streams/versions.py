@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Version(msgspec.Struct, Generic[T], array_like=True):
-    """What a thing was from `since` on. `first`, `last`: when we received it first and last (microseconds)."""
+    """What a thing was from `since` on; when we received it first and last. All in microseconds."""
 
     since: int
     first: int
@@ -20,7 +20,7 @@ class Version(msgspec.Struct, Generic[T], array_like=True):
 
 
 def add_version(versions: list[Version[T]], since: int, received_at: int, value: T) -> bool:
-    """Add one; whether anything is known now that was not. The outcome depends on the set added, not its order."""
+    """Add one; whether that is news. The outcome depends on the set of those added, not on their order."""
     for known in versions:
         if known.since == since and known.value == value:
             changed = received_at < known.first or received_at > known.last
@@ -33,7 +33,7 @@ def add_version(versions: list[Version[T]], since: int, received_at: int, value:
 def in_force(
     versions: list[Version[T]], moment: int, suits: Callable[[T], bool] = lambda _: True
 ) -> Version[T] | None:
-    """The newest version that suits of those in force at a moment; of two with one `since`, that received last."""
+    """The newest suitable version in force at a moment; of two with one `since`, that received last."""
     found = [one for one in versions if one.since <= moment and suits(one.value)]
     return _last(found, lambda one: (one.since, one.last))
 

@@ -1,4 +1,4 @@
-"""`voltfold replay --check`: fold the log again, on the family that runs or on a broker started for it alone."""
+"""`voltfold replay --check`: fold the log again, of the family that runs or on a broker of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ async def check(settings: Settings, data: Path | None, *, as_json: bool) -> int:
     """Run the check and tell the outcome; the number of differences.
 
     The log is that of `data`, else of VOLTFOLD_KAFKA, else of the family that was used last; when that family
-    does not run, its broker is started for as long as the check takes. Raises RuntimeError when there is no log.
+    does not run, its broker is started for as long as the check takes. Raises RuntimeError when there is no
+    log.
     """
     try:
         report = await _check(servers_of(settings, data))
