@@ -652,7 +652,10 @@ def _money(price: Price | None) -> tuple[Decimal | None, Decimal | None]:
     """Before and after taxes, nine places; after is None when taxes are not known."""
     if price is None:
         return None, None
-    return _amount(price.before_taxes), _amount(price.after_taxes)
+    before = quantized(price.before_taxes)
+    if not price.taxes:
+        return before, None
+    return before, quantized(price.before_taxes + sum((tax.amount for tax in price.taxes), _ZERO))
 
 
 def _amount(number: Decimal | None) -> Decimal | None:
