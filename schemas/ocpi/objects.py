@@ -52,7 +52,7 @@ Date = Annotated[str, Meta(max_length=10, pattern=_DATE)]
 Degrees = Annotated[str, Meta(max_length=20, pattern=_DEGREES)]
 
 
-class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What every object is: immutable, and written without what it has not."""
 
 
@@ -87,14 +87,14 @@ def sane(field: str, value: Decimal | None) -> None:
 # Types that modules share
 
 
-class DisplayText(Part, kw_only=True, gc=False):
+class DisplayText(Part, frozen=True, kw_only=True, gc=False):
     """types, "DisplayText"."""
 
     language: Annotated[str, Meta(max_length=2)]
     text: Annotated[str, Meta(max_length=512)]
 
 
-class TaxAmount(Part, kw_only=True, gc=False):
+class TaxAmount(Part, frozen=True, kw_only=True, gc=False):
     """types, "TaxAmount"."""
 
     name: str
@@ -107,7 +107,7 @@ class TaxAmount(Part, kw_only=True, gc=False):
         sane("percentage", self.percentage)
 
 
-class Price(Part, kw_only=True):
+class Price(Part, frozen=True, kw_only=True):
     """types, "Price"."""
 
     before_taxes: Number
@@ -138,14 +138,14 @@ class ProfileType(StrEnum):
     REGULAR = "REGULAR"
 
 
-class EnergyContract(Part, kw_only=True, gc=False):
+class EnergyContract(Part, frozen=True, kw_only=True, gc=False):
     """mod_tokens, "EnergyContract"."""
 
     supplier_name: Annotated[str, Meta(max_length=64)]
     contract_id: Annotated[str, Meta(max_length=64)] | None = None
 
 
-class Token(Part, kw_only=True):
+class Token(Part, frozen=True, kw_only=True):
     """mod_tokens, "Token". `type` is an OpenEnum: RFID, APP_USER, AD_HOC_USER, EMAID, OTHER are known."""
 
     country_code: CountryCode
@@ -230,14 +230,14 @@ class ParkingDirection(StrEnum):
     ANGLE = "ANGLE"
 
 
-class GeoLocation(Part, kw_only=True, gc=False):
+class GeoLocation(Part, frozen=True, kw_only=True, gc=False):
     """mod_locations, "GeoLocation": degrees as text. The 5 to 7 decimals it asks for are not insisted on."""
 
     latitude: Degrees
     longitude: Degrees
 
 
-class AdditionalGeoLocation(Part, kw_only=True):
+class AdditionalGeoLocation(Part, frozen=True, kw_only=True):
     """mod_locations, "AdditionalGeoLocation"."""
 
     latitude: Degrees
@@ -245,7 +245,7 @@ class AdditionalGeoLocation(Part, kw_only=True):
     name: DisplayText | None = None
 
 
-class Image(Part, kw_only=True, gc=False):
+class Image(Part, frozen=True, kw_only=True, gc=False):
     """mod_locations, "Image"."""
 
     url: Url
@@ -256,7 +256,7 @@ class Image(Part, kw_only=True, gc=False):
     height: Annotated[int, Meta(ge=0, le=99999)] | None = None
 
 
-class BusinessDetails(Part, kw_only=True):
+class BusinessDetails(Part, frozen=True, kw_only=True):
     """mod_locations, "BusinessDetails"."""
 
     name: Annotated[str, Meta(max_length=100)]
@@ -264,7 +264,7 @@ class BusinessDetails(Part, kw_only=True):
     logo: Image | None = None
 
 
-class EnergySource(Part, kw_only=True, gc=False):
+class EnergySource(Part, frozen=True, kw_only=True, gc=False):
     """mod_locations, "EnergySource"."""
 
     source: EnergySourceCategory
@@ -274,7 +274,7 @@ class EnergySource(Part, kw_only=True, gc=False):
         sane("percentage", self.percentage)
 
 
-class EnvironmentalImpact(Part, kw_only=True, gc=False):
+class EnvironmentalImpact(Part, frozen=True, kw_only=True, gc=False):
     """mod_locations, "EnvironmentalImpact"; `amount` in g/kWh."""
 
     category: OpenEnum
@@ -284,7 +284,7 @@ class EnvironmentalImpact(Part, kw_only=True, gc=False):
         sane("amount", self.amount)
 
 
-class EnergyMix(Part, kw_only=True):
+class EnergyMix(Part, frozen=True, kw_only=True):
     """mod_locations, "EnergyMix"."""
 
     is_green_energy: bool
@@ -294,7 +294,7 @@ class EnergyMix(Part, kw_only=True):
     energy_product_name: Annotated[str, Meta(max_length=64)] | None = None
 
 
-class ExceptionalPeriod(Part, kw_only=True, gc=False):
+class ExceptionalPeriod(Part, frozen=True, kw_only=True, gc=False):
     """mod_locations, "ExceptionalPeriod"."""
 
     period_begin: DateTime
@@ -305,7 +305,7 @@ class ExceptionalPeriod(Part, kw_only=True, gc=False):
         utc(self, "period_end", self.period_end)
 
 
-class RegularHours(Part, kw_only=True, gc=False):
+class RegularHours(Part, frozen=True, kw_only=True, gc=False):
     """mod_locations, "RegularHours"; local time, weekday 1 is Monday."""
 
     weekday: Annotated[int, Meta(ge=1, le=7)]
@@ -313,7 +313,7 @@ class RegularHours(Part, kw_only=True, gc=False):
     period_end: Time
 
 
-class Hours(Part, kw_only=True):
+class Hours(Part, frozen=True, kw_only=True):
     """mod_locations, "Hours"."""
 
     twentyfourseven: bool
@@ -322,7 +322,7 @@ class Hours(Part, kw_only=True):
     exceptional_closings: list[ExceptionalPeriod] = []
 
 
-class PublishTokenType(Part, kw_only=True, gc=False):
+class PublishTokenType(Part, frozen=True, kw_only=True, gc=False):
     """mod_locations, "PublishTokenType"."""
 
     uid: CiString36 | None = None
@@ -332,7 +332,7 @@ class PublishTokenType(Part, kw_only=True, gc=False):
     group_id: CiString36 | None = None
 
 
-class StatusSchedule(Part, kw_only=True, gc=False):
+class StatusSchedule(Part, frozen=True, kw_only=True, gc=False):
     """mod_locations, "StatusSchedule"."""
 
     period_begin: DateTime
@@ -344,14 +344,14 @@ class StatusSchedule(Part, kw_only=True, gc=False):
         utc(self, "period_end", self.period_end)
 
 
-class EVSEParking(Part, kw_only=True, gc=False):
+class EVSEParking(Part, frozen=True, kw_only=True, gc=False):
     """mod_locations, "EVSEParking"."""
 
     parking_id: CiString36
     evse_position: EVSEPosition | None = None
 
 
-class Parking(Part, kw_only=True):
+class Parking(Part, frozen=True, kw_only=True):
     """mod_locations, "Parking". Weight in kg, lengths in cm, time limit in minutes."""
 
     id: CiString36
@@ -386,7 +386,7 @@ class Parking(Part, kw_only=True):
         sane("time_limit", self.time_limit)
 
 
-class Connector(Part, kw_only=True):
+class Connector(Part, frozen=True, kw_only=True):
     """mod_locations, "Connector". Volt, ampere, watt."""
 
     id: Id
@@ -405,7 +405,7 @@ class Connector(Part, kw_only=True):
         utc(self, "last_updated", self.last_updated)
 
 
-class EVSE(Part, kw_only=True):
+class EVSE(Part, frozen=True, kw_only=True):
     """mod_locations, "EVSE"."""
 
     uid: Id
@@ -428,7 +428,7 @@ class EVSE(Part, kw_only=True):
         utc(self, "last_updated", self.last_updated)
 
 
-class Location(Part, kw_only=True):
+class Location(Part, frozen=True, kw_only=True):
     """mod_locations, "Location"."""
 
     country_code: CountryCode
@@ -513,7 +513,7 @@ class TaxIncluded(StrEnum):
     NOT_APPLICABLE = "N/A"
 
 
-class PriceComponent(Part, kw_only=True, gc=False):
+class PriceComponent(Part, frozen=True, kw_only=True, gc=False):
     """mod_tariffs, "PriceComponent". `vat` is a percentage; `step_size` counts Wh or seconds."""
 
     type: TariffDimensionType
@@ -526,7 +526,7 @@ class PriceComponent(Part, kw_only=True, gc=False):
         sane("vat", self.vat)
 
 
-class TariffRestrictions(Part, kw_only=True):
+class TariffRestrictions(Part, frozen=True, kw_only=True):
     """mod_tariffs, "TariffRestrictions". Local times; kWh, A, kW, seconds."""
 
     start_time: Time | None = None
@@ -553,14 +553,14 @@ class TariffRestrictions(Part, kw_only=True):
         sane("max_power", self.max_power)
 
 
-class TariffElement(Part, kw_only=True):
+class TariffElement(Part, frozen=True, kw_only=True):
     """mod_tariffs, "TariffElement"."""
 
     price_components: Annotated[list[PriceComponent], Meta(min_length=1)]
     restrictions: TariffRestrictions | None = None
 
 
-class PriceLimit(Part, kw_only=True, gc=False):
+class PriceLimit(Part, frozen=True, kw_only=True, gc=False):
     """mod_tariffs, "PriceLimit"."""
 
     before_taxes: Number
@@ -571,7 +571,7 @@ class PriceLimit(Part, kw_only=True, gc=False):
         sane("after_taxes", self.after_taxes)
 
 
-class Tariff(Part, kw_only=True):
+class Tariff(Part, frozen=True, kw_only=True):
     """mod_tariffs, "Tariff".
 
     `tax_included` is required, yet the specification's own example of a CDR embeds a tariff without it.
@@ -631,7 +631,7 @@ class CdrDimensionType(StrEnum):
     TIME = "TIME"
 
 
-class CdrDimension(Part, kw_only=True, gc=False):
+class CdrDimension(Part, frozen=True, kw_only=True, gc=False):
     """mod_cdrs, "CdrDimension". kWh, hours, A, kW or percent, by its type."""
 
     type: CdrDimensionType
@@ -641,7 +641,7 @@ class CdrDimension(Part, kw_only=True, gc=False):
         sane("volume", self.volume)
 
 
-class ChargingPeriod(Part, kw_only=True):
+class ChargingPeriod(Part, frozen=True, kw_only=True):
     """mod_cdrs, "ChargingPeriod": ends where the next one begins."""
 
     start_date_time: DateTime
@@ -652,7 +652,7 @@ class ChargingPeriod(Part, kw_only=True):
         utc(self, "start_date_time", self.start_date_time)
 
 
-class CdrToken(Part, kw_only=True, gc=False):
+class CdrToken(Part, frozen=True, kw_only=True, gc=False):
     """mod_cdrs, "CdrToken"."""
 
     country_code: CountryCode
@@ -662,7 +662,7 @@ class CdrToken(Part, kw_only=True, gc=False):
     contract_id: CiString36
 
 
-class CdrLocation(Part, kw_only=True):
+class CdrLocation(Part, frozen=True, kw_only=True):
     """mod_cdrs, "CdrLocation"."""
 
     id: CiString36
@@ -681,7 +681,7 @@ class CdrLocation(Part, kw_only=True):
     connector_power_type: PowerType
 
 
-class SignedValue(Part, kw_only=True, gc=False):
+class SignedValue(Part, frozen=True, kw_only=True, gc=False):
     """mod_cdrs, "SignedValue"."""
 
     nature: Annotated[str, Meta(max_length=32, pattern=_PRINTABLE)]
@@ -689,7 +689,7 @@ class SignedValue(Part, kw_only=True, gc=False):
     signed_data: Annotated[str, Meta(max_length=5000)]
 
 
-class SignedData(Part, kw_only=True):
+class SignedData(Part, frozen=True, kw_only=True):
     """mod_cdrs, "SignedData"."""
 
     encoding_method: CiString36
@@ -699,7 +699,7 @@ class SignedData(Part, kw_only=True):
     url: Annotated[str, Meta(max_length=512)] | None = None
 
 
-class CDR(Part, kw_only=True):
+class CDR(Part, frozen=True, kw_only=True):
     """mod_cdrs, "CDR". Energy in kWh, times in hours."""
 
     country_code: CountryCode
@@ -755,7 +755,7 @@ class SessionStatus(StrEnum):
     RESERVATION = "RESERVATION"
 
 
-class Session(Part, kw_only=True):
+class Session(Part, frozen=True, kw_only=True):
     """mod_sessions, "Session". Energy in kWh."""
 
     country_code: CountryCode
