@@ -64,10 +64,11 @@ class Migration:
 
 def migrations() -> list[Migration]:
     """All there are, in order."""
-    found = []
-    for file in resources.files(__name__).iterdir():
-        if match := re.fullmatch(r"(\d{3})_(\w+)\.sql", file.name):
-            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    found = [
+        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
+        for file in resources.files(__name__).iterdir()
+        if (match := re.fullmatch(r"(\d{3})_(\w+)\.sql", file.name))
+    ]
     return sorted(found, key=lambda migration: migration.number)
 
 
@@ -91,7 +92,7 @@ def migrate(clickhouse: str, database: str, *, patience: float = 30.0) -> list[s
         client.command(f"CREATE DATABASE IF NOT EXISTS {database}")
     finally:
         client.close()
-    # Two processes that replace the same view at once may get in each other's way; the next try finds it made.
+    # Two processes that replace the same view at once may get in each other's way; the next try succeeds.
     again = Retrying(
         retry=retry_if_exception_type((DatabaseError, OperationalError)),
         stop=stop_after_attempt(5),
