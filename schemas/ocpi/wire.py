@@ -1,0 +1,226 @@
+"""Reading and writing OCPI objects: bytes of a version to canonical objects (2.3.0) and back.
+
+Kinds are session, cdr, tariff, location, evse, connector and token; versions are 2.3.0, 2.2.1 and 2.1.1.
+Everything that a partner may get wrong is told by an `InvalidObjectError` that names the field.
+
+- A body is decoded straight into the version's structs; what a version does not know is ignored.
+- Numbers are exact. 2.1.1's own examples write some of them as strings, so that is read, too.
+- The null of an optional field is its absence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.ocpi import objects, v211, v221
+from schemas.ocpi.reading import InvalidObjectError, Reader, generic, refuse
+
+__all__ = [
+    "KINDS",
+    "VERSIONS",
+    "InvalidObjectError",
+    "apply_patch",
+    "decode",
+    "detect_version",
+    "encode",
+    "schema_name",
+    "schemas",
+]
+
+VERSIONS = ("2.3.0", "2.2.1", "2.1.1")
+CANONICAL = "2.3.0"
+
+_STRUCTS: dict[str, type] = {
+    "session": objects.Session,
+    "cdr": objects.CDR,
+    "tariff": objects.Tariff,
+    "location": objects.Location,
+    "evse": objects.EVSE,
+    "connector": objects.Connector,
+    "token": objects.Token,
+}
+KINDS = tuple(_STRUCTS)
+
+
+class _Dialect(NamedTuple):
+    """One kind of object in one version. Canonically `up` and `down` are None: nothing is translated."""
+
+    struct: type
+    reader: Reader[Any]
+    patches: Reader[Any]
+    optional: frozenset[str]
+    up: Callable[[Any, tuple[str, str]], Any] | None
+    down: Callable[[Any], Any] | None
+    canonical: Mapping[str, tuple[str, ...]]  # fields whose names differ: what they are canonically
+
+
+def _patch_of(struct: type) -> type:
+    """A struct of which everything may be left out but last_updated (mod_sessions, "PATCH Method")."""
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [("last_updated", objects.DateTime)]
+    fields += [
+        (field.name, field.type | None | msgspec.UnsetType, msgspec.UNSET)
+        for field in msgspec.structs.fields(struct)
+        if field.name != "last_updated"
+    ]
+    return msgspec.defstruct(f"{struct.__name__}Patch", fields, kw_only=True)
+
+
+def _dialect(
+    struct: type,
+    up: Callable[[Any, tuple[str, str]], Any] | None = None,
+    down: Callable[[Any], Any] | None = None,
+    canonical: Mapping[str, tuple[str, ...]] | None = None,
+) -> _Dialect:
+    optional = frozenset(field.name for field in msgspec.structs.fields(struct) if not field.required)
+    patches: Reader[Any] = Reader(_patch_of(struct))
+    return _Dialect(struct, Reader(struct), patches, optional, up, down, canonical or {})
+
+
+def _without_party(up: Callable[[Any], Any]) -> Callable[[Any, tuple[str, str]], Any]:
+    return lambda found, _party: up(found)
+
+
+_DIALECTS: dict[tuple[str, str], _Dialect] = {
+    **{(kind, CANONICAL): _dialect(struct) for kind, struct in _STRUCTS.items()},
+    **{
+        (kind, "2.2.1"): _dialect(struct, _without_party(up), down)
+        for kind, (struct, up, down) in v221.KINDS.items()
+    },
+    **{
+        (kind, "2.1.1"): _dialect(struct, up, down, v211.CANONICAL_FIELDS.get(kind))
+        for kind, (struct, up, down) in v211.KINDS.items()
+    },
+}
+
+
+def _of(kind: str, version: str) -> _Dialect:
+    try:
+        return _DIALECTS[kind, version]
+    except KeyError:
+        raise LookupError(f"there is no {kind} of OCPI {version} here") from None
+
+
+def decode(kind: str, version: str, body: bytes, *, party: tuple[str, str] = ("", "")) -> Any:
+    """The canonical object that a body holds. Raises InvalidObjectError.
+
+    `party`: country code and party id of the object's owner. 2.1.1 says them in the URL only, later versions
+    in the object; where neither does, they are empty.
+    """
+    dialect = _of(kind, version)
+    found = dialect.reader.read(body)
+    if dialect.up is None:
+        return found
+    return _checked(lambda: dialect.up(found, party) if dialect.up else found)
+
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+# A DateTime is a string(25): zeros at the end of a fraction would make it longer.
+_PADDED = re.compile(
+    rb'("(?:start_date_time|end_date_time|stop_date_time|start_datetime|end_datetime|last_updated|period_begin'
+    rb'|period_end)":"[0-9-]{10}T[0-9:]{8}\.[0-9]{1,5}?)0+Z"'
+)
+
+
+def encode(kind: str, version: str, found: Any) -> bytes:
+    """A canonical object as a version's JSON, without what it has not."""
+    dialect = _of(kind, version)
+    text = _encoder.encode(found if dialect.down is None else dialect.down(found))
+    return _PADDED.sub(rb'\1Z"', text) if b'0Z"' in text else text
+
+
+def apply_patch(kind: str, version: str, current: Any, body: bytes) -> Any:
+    """A canonical object as a PATCH leaves it. Raises InvalidObjectError.
+
+    Fields of the body replace those of the object, null removes an optional one; the charging periods of a
+    session are added to those that are there (mod_sessions, "PATCH Method"). `last_updated` has to be among
+    the fields. What the version of the PATCH cannot say stays as it is in all fields that it does not name.
+    """
+    dialect = _of(kind, version)
+    patch = dialect.patches.read(body)
+    base = current if dialect.down is None else dialect.down(current)
+    changes: dict[str, Any] = {}
+    for field in msgspec.structs.fields(dialect.struct):
+        value = getattr(patch, field.name)
+        if value is msgspec.UNSET:
+            continue
+        if value is None:
+            if field.name not in dialect.optional:
+                raise InvalidObjectError(field.name, "is required, so it cannot be removed")
+            value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+            if kind == "session" and field.name == "charging_periods":
+                continue  # as with an empty list, "no changes SHALL be made"
+        elif kind == "session" and field.name == "charging_periods":
+            value = [*base.charging_periods, *value]
+        changes[field.name] = value
+    new = _checked(lambda: msgspec.structs.replace(base, **changes))
+    up = dialect.up
+    if up is None:
+        return new
+    owner = (getattr(current, "country_code", ""), getattr(current, "party_id", ""))
+    translated = _checked(lambda: up(new, owner))
+    names = {name for field in changes for name in dialect.canonical.get(field, (field,))}
+    return msgspec.structs.replace(current, **{name: getattr(translated, name) for name in names})
+
+
+def _checked(make: Callable[[], Any]) -> Any:
+    """What a translation makes, its objections told as InvalidObjectError."""
+    try:
+        return make()
+    except (ValueError, ArithmeticError) as error:
+        return refuse(error, None)
+
+
+_OF_230 = (
+    {"before_taxes", "taxes", "tax_included", "after_taxes", "preauthorize_amount"}
+    | {"parking_places", "help_phone", "parking", "accepted_service_providers"}
+)  # fmt: skip
+_OF_221 = {"excl_vat", "incl_vat"}
+_OF_211 = {"auth_id", "start_datetime", "end_datetime", "stop_date_time", "voltage", "amperage"}
+
+
+def detect_version(kind: str, body: bytes) -> str:
+    """The version that a body is written in, by its fields; where they fit several, the newest.
+
+    Raises InvalidObjectError for a body that is no JSON object.
+    """
+    _of(kind, CANONICAL)
+    found = generic(body)
+    if not isinstance(found, dict):
+        raise InvalidObjectError("", "an object is expected")
+    names = set(_names(found))
+    if names & _OF_230:
+        return "2.3.0"
+    if names & _OF_221:
+        return "2.2.1"
+    if names & _OF_211 or (kind not in ("evse", "connector") and "country_code" not in found):
+        return "2.1.1"
+    return "2.2.1" if kind == "tariff" else "2.3.0"  # a tariff of 2.3.0 has tax_included
+
+
+def _names(value: Any) -> list[str]:
+    """The names of all fields, however deep."""
+    if isinstance(value, dict):
+        return [*value, *(name for item in value.values() for name in _names(item))]
+    if isinstance(value, list):
+        return [name for item in value for name in _names(item)]
+    return []
+
+
+def schema_name(kind: str, version: str) -> str:
+    """The name of an object's schema among a version's OpenAPI components."""
+    return f"{_of(kind, version).struct.__name__}-{version}"
+
+
+def schemas(version: str) -> dict[str, Any]:
+    """OpenAPI components of a version's objects and their parts, each named with its version."""
+    structs = [dialect.struct for (_, name), dialect in _DIALECTS.items() if name == version]
+    if not structs:
+        raise LookupError(f"there is no OCPI {version} here")
+    _, components = msgspec.json.schema_components(
+        structs, ref_template=f"#/components/schemas/{{name}}-{version}"
+    )
+    return {f"{name}-{version}": schema for name, schema in components.items()}
