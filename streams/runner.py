@@ -1,0 +1,254 @@
+"""Runs one partition: takes bundles in order, without a hole and without a repeat, and survives its errors.
+
+A runner belongs to a partition for as long as the partition belongs to this worker. Faust's actors come and
+go with every rebalance; a runner's own task does not, so nothing tears a batch apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import ProducerFenced
+from faust.types import TP
+
+from streams.folding import Fact
+from streams.transport import Bundle
+
+log = logging.getLogger("voltfold.worker")
+
+BATCH_RECORDS = 2_000
+BATCH_BYTES = 4 << 20
+QUEUE_RECORDS = 4 * BATCH_RECORDS
+QUEUE_BYTES = 4 * BATCH_BYTES
+FIRST_BACKOFF, LAST_BACKOFF = 0.2, 5.0
+FENCED_BACKOFF = 5.0
+"""A fenced owner has usually lost the partition, and hears of it within a heartbeat. If it has not, it was
+fenced by one that opened too late, and must go on."""
+_REWIND_AGAIN = 1.0
+
+
+class Source(Protocol):
+    """What a runner needs of the consumer that feeds it."""
+
+    def hold(self, tp: TP) -> None:
+        """Don't fetch a partition until it is released."""
+
+    def release(self, tp: TP) -> None:
+        """Fetch a held partition again."""
+
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Fetch a partition from an offset on."""
+
+    async def commit_position(self, tp: TP, offset: int) -> None:
+        """Commit one position of the group."""
+
+
+def _size(record: ConsumerRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"") + 100
+
+
+class Runner(ABC):
+    """One partition's loop: open, then batch by batch, and again from the start after an error."""
+
+    def __init__(self, tp: TP, source: Source) -> None:
+        self.tp = tp
+        self.ready = False
+        self.failure: str | None = None
+        self._source = source
+        # The position up to which everything has been handled; None: wherever the first bundle starts.
+        self._position: int | None = None
+        self._queue: deque[ConsumerRecord] = deque()
+        self._queued = 0  # bytes
+        self._end: int | None = None  # position behind the last record in the queue
+        self._rewound = 0.0
+        self._news = asyncio.Event()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = asyncio.Event()
+        self._hold()
+        self._task = asyncio.create_task(self._run(), name=f"{tp.topic}-{tp.partition}")
+
+    @property
+    def position(self) -> int | None:
+        """The position up to which everything has been handled and committed."""
+        return self._position
+
+    # What the worker calls, on the same loop
+
+    def offer(self, bundle: Bundle) -> None:
+        """Take a bundle. Never refuses: when there is enough, the partition is held."""
+        if self._position is None:
+            self._position = bundle.start
+        if not self.ready:
+            # It is fetched again from wherever the state turns out to be.
+            return
+        if self._end is None:
+            self._end = bundle.start
+        if bundle.end <= self._end:
+            return
+        if bundle.start > self._end:
+            # Records got lost on the way here. Those that are queued are good.
+            if time.monotonic() - self._rewound > _REWIND_AGAIN:
+                log.warning(
+                    "%s: records from %d to %d are missing; going back", self, self._end, bundle.start
+                )
+                self._rewind(self._end)
+            return
+        records = bundle.records
+        if bundle.start < self._end:
+            records = [record for record in records if record.offset >= self._end]
+        self._queue.extend(records)
+        self._queued += sum(map(_size, records))
+        self._end = bundle.end
+        self._news.set()
+        if not self._held and (len(self._queue) > QUEUE_RECORDS or self._queued > QUEUE_BYTES):
+            self._hold()
+
+    async def pause(self, timeout: float) -> None:
+        """Begin no further batch, and wait for the one under way."""
+        self._resumed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+
+    def resume(self) -> None:
+        """Go on: the partition stayed here."""
+        self._resumed.set()
+
+    async def close(self, timeout: float) -> None:
+        """Finish the batch under way, begin no other, and let go."""
+        self._closing.set()
+        self._news.set()
+        self._resumed.set()
+        if self.ready:
+            await asyncio.wait({self._task}, timeout=timeout)
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        self._release()
+
+    # What differs
+
+    @abstractmethod
+    async def _open(self) -> int | None:
+        """Make ready, and return the position of the state; None: there is none yet."""
+
+    @abstractmethod
+    async def _handle(self, facts: Sequence[Fact], position: int) -> None:
+        """Do what is to be done for a batch that ends before a position, and commit that. All or nothing."""
+
+    @abstractmethod
+    async def _shut(self) -> None:
+        """Let go of everything; may raise."""
+
+    # The loop
+
+    async def _run(self) -> None:
+        delay = FIRST_BACKOFF
+        while not self._closing.is_set():
+            fenced = False
+            try:
+                started = time.monotonic()
+                position = await self._open()
+                if position is not None:
+                    self._position = position
+                log.info("%s: ready at %s after %.2f s", self, self._position, time.monotonic() - started)
+                self._forget_queue()
+                self.ready = True
+                self.failure = None
+                if self._position is not None:
+                    self._rewind(self._position)
+                while batch := await self._next():
+                    self._idle.clear()
+                    try:
+                        await self._handle(*batch)
+                    finally:
+                        self._idle.set()
+                    self._position = batch[1]
+                    delay = FIRST_BACKOFF
+            except ProducerFenced as error:
+                fenced = True
+                log.warning("%s: another owner has taken over", self)
+                self.failure = repr(error)
+            except Exception as error:
+                log.warning(
+                    "%s: begins again, after %r", self, error, exc_info=not isinstance(error, OSError)
+                )
+                self.failure = repr(error)
+            finally:
+                self.ready = False
+                self._hold()
+                try:
+                    await self._shut()
+                except Exception as error:
+                    log.warning("%s: %r while closing", self, error)
+            if fenced:
+                delay = FENCED_BACKOFF
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._closing.wait()
+            delay = min(2 * delay, LAST_BACKOFF)
+
+    async def _next(self) -> tuple[list[Fact], int] | None:
+        """The next batch and the position behind it; as much as is there, within limits. None: closing."""
+        while not self._closing.is_set():
+            if not self._resumed.is_set():
+                await self._resumed.wait()
+                continue
+            if self._queue:
+                return self._take()
+            self._position = self._end if self._end is not None else self._position
+            self._news.clear()
+            await self._news.wait()
+        return None
+
+    def _take(self) -> tuple[list[Fact], int]:
+        facts: list[Fact] = []
+        size = 0
+        queue = self._queue
+        while queue and len(facts) < BATCH_RECORDS and size < BATCH_BYTES:
+            record = queue.popleft()
+            size += _size(record)
+            facts.append(Fact(record.topic, record.partition, record.offset, record.key, record.value))
+        self._queued -= size
+        if self._held and len(queue) < QUEUE_RECORDS // 2 and self._queued < QUEUE_BYTES // 2:
+            self._release()
+        assert self._end is not None
+        return facts, facts[-1].offset + 1 if queue else self._end
+
+    def _rewind(self, position: int) -> None:
+        self._rewound = time.monotonic()
+        task = asyncio.ensure_future(self._source.rewind(self.tp, position))
+        self._rewinding = task  # a task that nobody holds may be collected
+        task.add_done_callback(self._rewind_done)
+
+    def _rewind_done(self, task: asyncio.Future[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.warning("%s: could not go back: %r", self, error)
+
+    def _hold(self) -> None:
+        self._held = True
+        self._source.hold(self.tp)
+
+    def _release(self) -> None:
+        self._held = False
+        self._source.release(self.tp)
+
+    def _forget_queue(self) -> None:
+        self._queue.clear()
+        self._queued = 0
+        self._end = self._position
+        self._release()
+
+    def __str__(self) -> str:
+        return f"{self.tp.topic}-{self.tp.partition}"
