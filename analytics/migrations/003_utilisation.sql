@@ -30,7 +30,7 @@ WITH
                     least(greatest(toUnixTimestamp64Micro(p.started_at), begin), end),
                     least(greatest(toUnixTimestamp64Micro(p.ended_at), begin), end),
                     false, p.charging, upto - before),
-                s.periods, shared, arrayPushFront(arrayPopBack(shared), toInt256(0))) AS of_periods,
+                s.periods, shared, arrayPopBack(arrayPushFront(shared, toInt256(0)))) AS of_periods,
             arrayPushFront(
                 of_periods, (begin, end, true, false, if(whole = 0, energy, toInt256(0)))) AS pieces
         FROM

@@ -1,0 +1,160 @@
+"""The named queries, on the real engine, with figures that can be worked out by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from analytics import queries
+from analytics.container import layouts
+from analytics.migrations import migrate
+from schemas.codec import HEADER
+from schemas.records import Record
+from tests.analytics_helpers import at, bill, entry, period, session
+
+TABLES = {"SessionRecord": "session_versions", "BillRecord": "bill_versions", "EntryRecord": "entry_versions"}
+
+
+def insert(client: Client, *records: Record) -> None:
+    """Put records into their tables, as the sink does, versions counted from 1."""
+    for version, record in enumerate(records, 1):
+        value = record.encode()
+        layout = layouts(record.codec.name)[value[:HEADER]]
+        table = TABLES[type(record).__name__]
+        client.raw_insert(table, layout.columns, layout.pack([(version, value)]), fmt="Avro")
+
+
+@pytest.fixture
+def tables(clickhouse: Client, engine: str, database: str) -> Client:
+    """A client on empty tables."""
+    migrate(engine, database)
+    return clickhouse
+
+
+def test_every_query_runs_on_empty_tables(tables: Client) -> None:
+    """With the defaults of every parameter; nothing is counted."""
+    assert set(queries.names()) >= {"summary", "revenue", "who_owes_whom", "wrong_bills", "occupancy"}
+    for name in queries.names():
+        rows = queries.run(tables, name)
+        assert (len(rows), name) == (1 if name == "summary" else 0, name)
+    summary = queries.run(tables, "summary")[0]
+    assert (summary["sessions"], summary["cdrs"], summary["kwh"]) == (0, 0, 0)
+
+
+def test_unknown_names_and_parameters_are_refused(tables: Client) -> None:
+    """With an error that says what there is; a time needs a zone, and a time zone has to exist."""
+    with pytest.raises(LookupError, match="who_owes_whom"):
+        queries.run(tables, "nonsense")
+    with pytest.raises(TypeError, match="locaton"):
+        queries.run(tables, "occupancy", locaton="x")
+    with pytest.raises(ValueError, match="time zone"):
+        queries.run(tables, "verdicts", since=datetime(2024, 1, 1))  # noqa: DTZ001
+    insert(tables, session())
+    with pytest.raises(DatabaseError, match="Mars"):
+        queries.run(tables, "occupancy", time_zone="Mars/Olympus")
+    assert queries.run(tables, "busiest_evses", location_id="' OR 1 = 1 --") == []
+
+
+def test_summary_and_revenue(tables: Client) -> None:
+    """Counts, energy, money by currency; INVALID sessions are there and not counted."""
+    insert(tables, session(1), session(2, kwh=Decimal("7.25"), periods=[]), session(3, status="INVALID"))
+    insert(tables, bill(1), bill(2, billed="9.68", priced="4.84"))
+    chf = [changed_currency(leg, "2") for leg in entry(3, "12.10").legs]
+    insert(tables, entry(1), entry(2, "9.68"), entry(3, "24.20", currency="CHF", legs=chf))
+    summary = queries.run(tables, "summary")[0]
+    assert (summary["sessions"], summary["counted_sessions"], summary["kwh"]) == (3, 2, Decimal("19.75"))
+    assert (summary["cdrs"], summary["wrong_bills"], summary["settlement_entries"]) == (2, 1, 3)
+    assert (summary["billed_kwh"], summary["occupied_seconds"]) == (Decimal(25), Decimal(15600))
+    revenue = {row["currency"]: row for row in queries.run(tables, "revenue")}
+    assert (revenue["EUR"]["amount"], revenue["EUR"]["taxes"]) == (Decimal("14.52"), Decimal("2.52"))
+    assert (revenue["EUR"]["before_taxes"], revenue["EUR"]["settlement_entries"]) == (Decimal(12), 2)
+    assert (revenue["CHF"]["amount"], revenue["CHF"]["balance"]) == (Decimal("24.20"), 0)
+
+
+def changed_currency(leg: Any, factor: str) -> Any:
+    """The leg, that many times."""
+    leg.amount *= Decimal(factor)
+    return leg
+
+
+def test_who_owes_whom(tables: Client) -> None:
+    """In both directions, with the net."""
+    back = entry(3, "1.21", creditor="DE*EMP", debtor="NL*TNM")
+    insert(tables, entry(1, "4.84"), entry(2, "2.42"), back)
+    rows = [
+        (r["debtor"], r["creditor"], r["amount"], r["net"], r["settlement_entries"])
+        for r in queries.run(tables, "who_owes_whom")
+    ]
+    assert rows == [
+        ("DE*EMP", "NL*TNM", Decimal("7.26"), Decimal("6.05"), 2),
+        ("NL*TNM", "DE*EMP", Decimal("1.21"), Decimal("-6.05"), 1),
+    ]
+
+
+def test_wrong_bills_and_verdicts(tables: Client) -> None:
+    """The largest difference first; right bills are not among them."""
+    insert(
+        tables, bill(1), bill(2, billed="6.05"), bill(3, priced="9.68"), bill(4, verdict="cannot_be_priced")
+    )
+    wrong = queries.run(tables, "wrong_bills")
+    assert [(r["cdr_id"], r["verdict"], r["difference"]) for r in wrong] == [
+        ("C3", "undercharged", Decimal("-4.84")),
+        ("C2", "overcharged", Decimal("1.21")),
+    ]
+    assert wrong[0]["reason"]
+    assert len(queries.run(tables, "wrong_bills", limit=1)) == 1
+    assert queries.run(tables, "wrong_bills", since=datetime(2025, 1, 1, tzinfo=UTC)) == []
+    verdicts = {r["verdict"]: (r["cdrs"], r["difference"]) for r in queries.run(tables, "verdicts")}
+    assert verdicts["match"] == (1, 0)
+    assert verdicts["undercharged"] == (1, Decimal("-4.84"))
+    assert verdicts["cannot_be_priced"][0] == 1
+
+
+def test_occupancy_by_the_clock_of_the_location(tables: Client) -> None:
+    """Two Fridays in Amsterdam, before and after the clocks change: the same hour of the week."""
+    for number, begin, end in (
+        (1, "2024-03-29T08:00:00", "2024-03-29T09:00:00"),  # 09:00 local, UTC+1
+        (2, "2024-04-05T07:00:00", "2024-04-05T07:30:00"),  # 09:00 local, UTC+2
+    ):
+        insert(tables, session(number, started_at=at(begin), ended_at=at(end), periods=[]))
+    heat = {
+        (row["weekday"], row["hour"]): row
+        for row in queries.run(tables, "occupancy", time_zone="Europe/Amsterdam", location_id="LOC1")
+    }
+    busy = heat.pop((5, 9))
+    assert (busy["hours"], busy["occupied_seconds"], busy["kwh"]) == (2, 5400, 25)
+    assert busy["occupied_evses"] == 0.75
+    assert len(heat) == 166  # the clocks went from 01:59 to 03:00 on Sunday
+    assert (7, 2) not in heat
+    assert not any(row["occupied_seconds"] for row in heat.values())
+    in_utc = {(r["weekday"], r["hour"]): r["occupied_seconds"] for r in queries.run(tables, "occupancy")}
+    assert (in_utc[5, 8], in_utc[5, 7]) == (3600, 1800)
+
+
+def test_busiest_and_idle(tables: Client) -> None:
+    """By occupied time; idle is what was occupied and did not charge."""
+    insert(
+        tables,
+        session(1),
+        session(
+            2,
+            evse_uid="EVSE2",
+            started_at=at("2024-03-02T00:00:00"),
+            ended_at=at("2024-03-02T05:00:00"),
+            periods=[period(at("2024-03-02T00:00:00"), at("2024-03-02T05:00:00"), "12.5")],
+        ),
+    )
+    busiest = queries.run(tables, "busiest_evses")
+    assert [(r["evse_uid"], r["charging_hours"]) for r in busiest] == [
+        ("EVSE2", 5),
+        ("EVSE1", Decimal("1.666666")),
+    ]
+    idle = queries.run(tables, "idle_share", location_id="LOC1")
+    assert [(r["evses"], r["kwh"], round(r["idle_share"], 6)) for r in idle] == [
+        (2, 25, round(1800 / 25800, 6))
+    ]
