@@ -45,6 +45,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread: fetches, and keeps the membership of the group, in a loop of its own."""
 
     consumer: BundleConsumer
+    _sticky: type[StickyPartitionAssignor]
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -55,8 +56,20 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_bytes = _FETCH_BYTES
         # A partition stays with its worker if it can: a store that need not move need not be restored. The
         # assignor keeps what it remembers on its class.
-        consumer._partition_assignment_strategy = (type("Sticky", (StickyPartitionAssignor,), {}),)
+        self._sticky = type("Sticky", (StickyPartitionAssignor,), {})
+        consumer._partition_assignment_strategy = (self._sticky,)
         return consumer
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._sticky.on_generation_assignment(generation_id)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def on_thread_stop(self) -> None:
+        # A static member does not leave the group, so that a killed worker may come back within its session
+        # and find its partitions. One that stops in order leaves, and the others take over at once.
+        if self._consumer is not None and self._consumer._coordinator is not None:
+            self._consumer._coordinator._group_instance_id = None
+        await super().on_thread_stop()
 
     async def _fetch_records(
         self,

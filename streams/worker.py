@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.types import TP
+from filelock import FileLock
 
 from schemas.topics import Topic, Topics
 from streams import metrics
@@ -36,6 +38,7 @@ _PAUSE_SECONDS = 3.0
 _CLOSE_SECONDS = 5.0
 _STOP_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
+_LOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,23 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled; then finish what is under way and leave the group.
 
-        Whatever stops Faust, it is started again: an outage of Kafka is waited out.
+        Whatever stops Faust, it is started again: an outage of Kafka is waited out. Raises filelock.Timeout
+        when another worker runs on the same folder.
         """
-        while True:
-            try:
-                self._cluster = await self._find_cluster()
-                await self._serve()
-            except (KafkaError, OSError, RuntimeError) as error:
-                log.warning("the worker begins again, after %r", error)
-            await asyncio.sleep(_RETRY_SECONDS)
+        for noisy in ("aiokafka", "faust", "mode", "streams.transport"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        # It warns of what it tries again by itself; what it gives up reaches the runner as an error.
+        logging.getLogger("aiokafka.producer").setLevel(logging.ERROR)
+        self._config.data.mkdir(parents=True, exist_ok=True)
+        # Blocks nobody for long: a folder that is in use belongs to a worker that runs, which is an error.
+        with FileLock(self._config.data / "lock", timeout=_LOCK_SECONDS):
+            while True:
+                try:
+                    self._cluster = await self._find_cluster()
+                    await self._serve()
+                except (KafkaError, OSError, RuntimeError) as error:
+                    log.warning("the worker begins again, after %r", error)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     def health(self) -> dict[str, object]:
         """Ready once the group has dealt and every partition's state is restored."""
@@ -135,6 +146,14 @@ class Worker:
         finally:
             await admin.close()
 
+    def _identity(self) -> str:
+        """The worker's name in the group, which stays with its folder: a restart is the same member."""
+        file = self._config.data / "identity"
+        if not file.exists():
+            file.with_suffix(".new").write_text(uuid.uuid4().hex)
+            file.with_suffix(".new").rename(file)
+        return file.read_text()
+
     # Faust
 
     def _create_app(self) -> BundleApp:
@@ -152,6 +171,7 @@ class Worker:
             broker_session_timeout=SESSION_SECONDS,
             broker_heartbeat_interval=HEARTBEAT_SECONDS,
             consumer_auto_offset_reset="earliest",
+            consumer_group_instance_id=self._identity(),
             stream_wait_empty=False,
         )
         revoked: Any = self._on_revoked
@@ -180,9 +200,6 @@ class Worker:
         app.agent(app.topic(*topics, acks=False, **raw), name=name)(agent)
 
     async def _serve(self) -> None:
-        for noisy in ("aiokafka", "faust", "mode", "streams.transport"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        self._config.data.mkdir(parents=True, exist_ok=True)
         app = self._app = self._create_app()
         report = asyncio.create_task(self._report())
         try:
