@@ -164,11 +164,11 @@ class _Replay:
         found: dict[tuple[str, bytes], bytes] = {}
         async for facts in self._facts(*self._written):
             for fact in facts:
-                key = (fact.topic, fact.key or b"")
+                name = (fact.topic, fact.key or b"")
                 if fact.value is None:
-                    found.pop(key, None)
+                    found.pop(name, None)
                 else:
-                    found[key] = _digest(fact.value)
+                    found[name] = _digest(fact.value)
         differences = []
         for topic, key in sorted(self.expected.keys() | found.keys()):
             ours, theirs = self.expected.get((topic, key)), found.get((topic, key))

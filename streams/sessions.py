@@ -320,7 +320,15 @@ class _Batch:
             ]
         else:
             before, after = _money(cdr.total_cost)
-            amounts = [AmountRecord("total_cost", before, after, None, None, verdict)]
+            billed = AmountRecord(
+                total="total_cost",
+                billed_before_taxes=before,
+                billed_after_taxes=after,
+                priced_before_taxes=None,
+                priced_after_taxes=None,
+                verdict=verdict,
+            )
+            amounts = [billed]
         return BillRecord(
             key=key,
             session_key=session_key,
