@@ -176,10 +176,10 @@ class _Replay:
                 what = "missing" if theirs is None else "unexpected" if ours is None else "different"
                 differences.append(Difference(topic, key.decode(errors="replace"), what))
         for partition, copies in enumerate(self._copies):
-            name = f"{self.topics.sessions.name}-{partition}"
+            where = f"{self.topics.sessions.name}-{partition}"
             for one in sorted(self._references ^ copies):
                 what = "missing" if one in self._references else "unexpected"
-                differences.append(Difference(name, f"reference {one.hex()}", what))
+                differences.append(Difference(where, f"reference {one.hex()}", what))
         return differences
 
     async def behind(self, group: str) -> tuple[int, dict[TopicPartition, int]]:

@@ -52,7 +52,7 @@ class _Dialect(NamedTuple):
     struct: type
     reader: Reader[Any]
     patches: Reader[Any]
-    optional: frozenset[str]
+    fields: tuple[msgspec.structs.FieldInfo, ...]
     up: Callable[[Any, tuple[str, str]], Any] | None
     down: Callable[[Any], Any] | None
     canonical: Mapping[str, tuple[str, ...]]  # fields whose names differ: what they are canonically
@@ -75,9 +75,9 @@ def _dialect(
     down: Callable[[Any], Any] | None = None,
     canonical: Mapping[str, tuple[str, ...]] | None = None,
 ) -> _Dialect:
-    optional = frozenset(field.name for field in msgspec.structs.fields(struct) if not field.required)
+    fields = msgspec.structs.fields(struct)  # slow to ask for, so asked once
     patches: Reader[Any] = Reader(_patch_of(struct))
-    return _Dialect(struct, Reader(struct), patches, optional, up, down, canonical or {})
+    return _Dialect(struct, Reader(struct), patches, fields, up, down, canonical or {})
 
 
 def _without_party(up: Callable[[Any], Any]) -> Callable[[Any, tuple[str, str]], Any]:
@@ -143,12 +143,12 @@ def apply_patch(kind: str, version: str, current: Any, body: bytes) -> Any:
     patch = dialect.patches.read(body)
     base = current if dialect.down is None else dialect.down(current)
     changes: dict[str, Any] = {}
-    for field in msgspec.structs.fields(dialect.struct):
+    for field in dialect.fields:
         value = getattr(patch, field.name)
         if value is msgspec.UNSET:
             continue
         if value is None:
-            if field.name not in dialect.optional:
+            if field.required:
                 raise InvalidObjectError(field.name, "is required, so it cannot be removed")
             value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
             if kind == "session" and field.name == "charging_periods":
@@ -163,7 +163,11 @@ def apply_patch(kind: str, version: str, current: Any, body: bytes) -> Any:
     owner = (getattr(current, "country_code", ""), getattr(current, "party_id", ""))
     translated = _checked(lambda: up(new, owner))
     names = {name for field in changes for name in dialect.canonical.get(field, (field,))}
-    return msgspec.structs.replace(current, **{name: getattr(translated, name) for name in names})
+    news = {name: getattr(translated, name) for name in names}
+    if kind == "session" and "charging_periods" in news:
+        there = current.charging_periods
+        news["charging_periods"] = [*there, *news["charging_periods"][len(there) :]]
+    return msgspec.structs.replace(current, **news)
 
 
 def _checked(make: Callable[[], Any]) -> Any:
