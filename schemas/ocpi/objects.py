@@ -589,7 +589,7 @@ class Tariff(Part, frozen=True, kw_only=True):
     max_price: PriceLimit | None = None
     preauthorize_amount: Number | None = None
     elements: Annotated[list[TariffElement], Meta(min_length=1)]
-    tax_included: TaxIncluded = TaxIncluded.NO
+    tax_included: TaxIncluded = msgspec.field(default_factory=lambda: TaxIncluded.NO)  # always written
     start_date_time: DateTime | None = None
     end_date_time: DateTime | None = None
     energy_mix: EnergyMix | None = None
