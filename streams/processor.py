@@ -138,14 +138,12 @@ class PartitionProcessor(Runner):
         """Write and commit one transaction; return the changelog position behind it."""
         producer = self._producer
         assert producer is not None
-        sent = [
-            (
-                await producer.send_batch(batch, target.topic, partition=target.partition),
-                batch.record_count(),
-            )
-            for target, records in self._by_target(changes, outputs).items()
-            for batch in batches(producer, records)
-        ]
+        sent = []
+        for target, records in self._by_target(changes, outputs).items():
+            for batch in batches(producer, records):
+                future = await producer.send_batch(batch, target.topic, partition=target.partition)
+                future.add_done_callback(_seen)
+                sent.append((future, batch.record_count()))
         await producer.send_offsets_to_transaction(
             {TopicPartition(*self.tp): OffsetAndMetadata(position, "")}, self._place.group
         )
@@ -169,6 +167,12 @@ class PartitionProcessor(Runner):
             target = TopicPartition(topic, _hash(key) % partitions[topic])
             targets.setdefault(target, []).append((key, value))
         return targets
+
+
+def _seen(future: asyncio.Future[object]) -> None:
+    """An error reaches whoever waits for one of a transaction's futures; the others need not report it."""
+    if not future.cancelled():
+        future.exception()
 
 
 def batches(

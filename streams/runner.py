@@ -29,7 +29,7 @@ BATCH_BYTES = 4 << 20
 QUEUE_RECORDS = 4 * BATCH_RECORDS
 QUEUE_BYTES = 4 * BATCH_BYTES
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 5.0
-FENCED_BACKOFF = 5.0
+FENCED_BACKOFF = 2.0
 """A fenced owner has usually lost the partition, and hears of it within a heartbeat. If it has not, it was
 fenced by one that opened too late, and must go on."""
 _REWIND_AGAIN = 1.0

@@ -129,6 +129,19 @@ def _positions(consumer: AIOKafkaConsumer, tps: Iterable[TP]) -> dict[TP, int]:
     return {tp: state.position for tp, state in states.items() if state and state.has_valid_position}
 
 
+class _Forgetful(dict[TP, int | None]):
+    """Knows no offset of any partition."""
+
+    def __getitem__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        pass
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
 class BundleConsumer(driver.Consumer):
     """Faust's consumer, on the application's side of the thread."""
 
@@ -138,6 +151,10 @@ class BundleConsumer(driver.Consumer):
         self.held: set[TP] = set()
         """Partitions whose receiver has enough for now. Only ever replaced: the thread reads it."""
         super().__init__(*args, **kwargs)
+
+        # Faust would drop what lies before the last message it saw. A rewind is just that, and every receiver
+        # knows its position itself.
+        self._read_offset = _Forgetful()
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -169,7 +186,6 @@ class BundleConsumer(driver.Consumer):
 
     async def rewind(self, tp: TP, offset: int) -> None:
         """Fetch a partition from an offset on, if it is still ours."""
-        self._read_offset[tp] = offset or None
         await self._thread.call_thread(self._thread.rewind, tp, offset)
 
     async def commit_position(self, tp: TP, offset: int) -> None:

@@ -33,7 +33,8 @@ from streams.transport import BundleApp
 
 log = logging.getLogger("voltfold.worker")
 
-SESSION_SECONDS, HEARTBEAT_SECONDS = 10.0, 3.0
+SESSION_SECONDS, HEARTBEAT_SECONDS = 7.0, 1.0
+"""A dead worker is missed after the first, a rebalance heard of after the second."""
 _PAUSE_SECONDS = 3.0
 _CLOSE_SECONDS = 5.0
 _STOP_SECONDS = 10.0
@@ -91,6 +92,7 @@ class Worker:
         self._memory = Memory()
         self._runners: dict[TP, Runner] = {}
         self._assigned = False
+        self._generation = -1
         self._app: BundleApp | None = None
         self._cluster = ""
 
@@ -235,7 +237,11 @@ class Worker:
     async def _on_assigned(self, app: Any, tps: Collection[TP], **_: Any) -> None:
         """The group has dealt: let go of what went to others, open what came, go on with what stayed."""
         wanted = {TP(tp.topic, tp.partition) for tp in tps}
-        await self._close([tp for tp in self._runners if tp not in wanted])
+        # A worker that slept through a rebalance must open again what others may have had meanwhile.
+        generation = app.consumer_generation_id
+        missed = generation > self._generation + 1
+        self._generation = generation
+        await self._close([tp for tp in self._runners if missed or tp not in wanted])
         for tp in sorted(wanted):
             if tp in self._runners:
                 self._runners[tp].resume()
