@@ -82,7 +82,7 @@ StartEngine = Callable[..., OwnEngine]
 
 
 def _start_engine(folder: Path, **options: int) -> OwnEngine:
-    port = choose_port()
+    port = options.pop("port", None) or choose_port()
     start = (
         "from pathlib import Path; from analytics.engine import EngineConfig, run; "
         f"run(EngineConfig(Path({str(folder / 'data')!r}), port={port}, **{options!r}))"
