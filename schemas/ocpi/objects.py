@@ -45,10 +45,10 @@ CiString48 = Annotated[str, Meta(max_length=48, **_CI)]
 OpenEnum = Annotated[str, Meta(min_length=1, max_length=255, **_CI)]
 Currency = Annotated[str, Meta(min_length=1, max_length=3, **_CI)]
 Url = Annotated[str, Meta(max_length=255)]
-Number = Annotated[Decimal, Meta(extra_json_schema={"type": "number", "format": "decimal"})]
+Number = Decimal
 Integer = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-DateTime = datetime
+DateTime = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 Time = Annotated[str, Meta(max_length=5, pattern=_TIME)]
 Date = Annotated[str, Meta(max_length=10, pattern=_DATE)]
 Degrees = Annotated[str, Meta(max_length=20, pattern=_DEGREES)]

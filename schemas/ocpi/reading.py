@@ -36,7 +36,7 @@ class InvalidObjectError(ValueError):
 _REFUSED = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(\w+)`$")
-_OWN = re.compile(r"^([a-z_]+): (.*)$", re.DOTALL)  # raised by an object's own checks
+_OWN = re.compile(r"^([a-z_][a-z_.\[\]0-9]*): (.*)$", re.DOTALL)  # raised by an object's own checks
 _STEP = re.compile(r"(\w+)|\[(\d+)\]")
 _generic = msgspec.json.Decoder(float_hook=Decimal)
 

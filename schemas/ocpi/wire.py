@@ -227,4 +227,15 @@ def schemas(version: str) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         structs, ref_template=f"#/components/schemas/{{name}}-{version}"
     )
-    return {f"{name}-{version}": schema for name, schema in components.items()}
+    return {f"{name}-{version}": _with_numbers(schema) for name, schema in components.items()}
+
+
+def _with_numbers(schema: Any) -> Any:
+    """A schema in which decimals are what they are on the wire: numbers."""
+    if isinstance(schema, dict):
+        if schema.get("format") == "decimal":
+            return {"type": "number"}
+        return {name: _with_numbers(item) for name, item in schema.items()}
+    if isinstance(schema, list):
+        return [_with_numbers(item) for item in schema]
+    return schema
