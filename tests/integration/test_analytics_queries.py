@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,19 +15,20 @@ from analytics import queries
 from analytics.container import layouts
 from analytics.migrations import migrate
 from schemas.codec import HEADER
-from schemas.records import Record
+from schemas.records import BillRecord, EntryRecord, Record, SessionRecord
 from tests.analytics_helpers import at, bill, entry, period, session
 
-TABLES = {"SessionRecord": "session_versions", "BillRecord": "bill_versions", "EntryRecord": "entry_versions"}
+TABLES = {SessionRecord: "session_versions", BillRecord: "bill_versions", EntryRecord: "entry_versions"}
 
 
 def insert(client: Client, *records: Record) -> None:
     """Put records into their tables, as the sink does, versions counted from 1."""
+    batches: dict[type[Record], list[tuple[int, bytes]]] = defaultdict(list)
     for version, record in enumerate(records, 1):
-        value = record.encode()
-        layout = layouts(record.codec.name)[value[:HEADER]]
-        table = TABLES[type(record).__name__]
-        client.raw_insert(table, layout.columns, layout.pack([(version, value)]), fmt="Avro")
+        batches[type(record)].append((version, record.encode()))
+    for kind, batch in batches.items():
+        layout = layouts(kind.codec.name)[batch[0][1][:HEADER]]
+        client.raw_insert(TABLES[kind], layout.columns, layout.pack(batch), fmt="Avro")
 
 
 @pytest.fixture
