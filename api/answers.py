@@ -52,6 +52,11 @@ def invalid(path: str, message: str) -> Refusal:
     return Refusal(200, Status.INVALID_PARAMETERS, f"{path}: {message}" if path else message)
 
 
+def no_json(message: str) -> Refusal:
+    """A body that is no JSON at all, for which HTTP 400 is prescribed."""
+    return Refusal(400, Status.INVALID_PARAMETERS, f"body: {message}")
+
+
 def unavailable(message: str, retry_after: int = 1) -> Refusal:
     """The request is fine, but cannot be served now (3000 under HTTP 503, with Retry-After)."""
     return Refusal(503, Status.SERVER_ERROR, message, headers=((b"retry-after", str(retry_after).encode()),))

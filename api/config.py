@@ -35,6 +35,8 @@ class ApiConfig:
     data: Path
     host: str = "127.0.0.1"
     port: int = 8080
+    reuse_port: bool = False  # other API processes listen there, too: connections are spread among them
+    own_port: int | None = None  # where this very process answers as well, for its health check
     public_url: str | None = None  # None: as the Host header of each request has it
     limits: Limits = field(default_factory=Limits)
     fetch_wait_ms: int = 25  # how long Kafka may hold the view's fetch open: bounds the lag of a read

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from api.answers import Answer, Refusal, Status, encoded, envelope, unavailable
+from api.answers import Answer, Refusal, Status, encoded, envelope, no_json, unavailable
 from api.config import ApiConfig
 from api.ingress import Call, Ingress
 from api.log import LogUnavailableError
@@ -34,9 +34,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _HAS_BODY = frozenset(("PUT", "PATCH", "POST"))
-_DRAIN = (
-    8  # how many times the limit of a body that is too large is read, so that its sender hears the answer
-)
+_DRAIN = 8  # of a body that is too large, so many times the limit is read, that its sender hears the answer
+_LONGEST_ID = 255  # of X-Request-ID and X-Correlation-ID, which are advised to be GUIDs
 _UNAUTHORIZED = Refusal(
     401,
     Status.CLIENT_ERROR,
@@ -48,12 +47,21 @@ _UNAUTHORIZED = Refusal(
 class Headers:
     """The headers of a request that matter here."""
 
-    __slots__ = ("authorization", "content_type", "correlation_id", "host", "length", "request_id")
+    __slots__ = (
+        "authorization",
+        "content_type",
+        "correlation_id",
+        "host",
+        "length",
+        "overlong",
+        "request_id",
+    )
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
         self.authorization = self.content_type = self.host = b""
         self.request_id = self.correlation_id = ""
         self.length: int | None = None
+        self.overlong = ""
         for name, value in pairs:
             if name == b"authorization":
                 self.authorization = value
@@ -70,6 +78,10 @@ class Headers:
         # Spec: transport_and_format "Unique message IDs". Who sent none gets one to ask about.
         self.request_id = self.request_id or str(uuid.uuid4())
         self.correlation_id = self.correlation_id or str(uuid.uuid4())
+        if len(self.request_id) > _LONGEST_ID:
+            self.overlong, self.request_id = "X-Request-ID", self.request_id[:_LONGEST_ID]
+        if len(self.correlation_id) > _LONGEST_ID:
+            self.overlong, self.correlation_id = "X-Correlation-ID", self.correlation_id[:_LONGEST_ID]
 
 
 class Door:
@@ -96,11 +108,15 @@ class Door:
         body = _Body(receive, self._limits.body, self._limits.body_timeout)
         module = ""
         self._in_flight += 1
-        IN_FLIGHT.set(self._in_flight)
+        IN_FLIGHT.inc()
         try:
             if self._in_flight > self._limits.in_flight:
                 raise unavailable("too many requests in flight")
             partner = await self._authenticate(headers)
+            if headers.overlong:
+                raise Refusal(
+                    400, Status.CLIENT_ERROR, f"{headers.overlong}: longer than {_LONGEST_ID} characters"
+                )
             route, ids = self._find(scope)
             if route is None:
                 answer = self._versions(ids, self._base_url(scope, headers))
@@ -120,6 +136,7 @@ class Door:
             answer = Answer(500, Status.SERVER_ERROR, "Internal error; X-Request-ID finds it in our log")
         finally:
             self._in_flight -= 1
+            IN_FLIGHT.dec()
         if answer.http >= 400 and not body.complete:
             await body.drain(self._limits.body * _DRAIN)
         await respond(
@@ -151,7 +168,12 @@ class Door:
             call.body = await body.read()
             held += self._hold(len(call.body) - held)
             if not call.body:
-                raise Refusal(400, Status.INVALID_PARAMETERS, "body: is empty, and a JSON object is needed")
+                raise no_json("is empty, and a JSON object is needed")
+            if not call.body.isascii():
+                try:
+                    call.body.decode()
+                except UnicodeDecodeError:
+                    raise no_json("is not UTF-8") from None
             return await self._ingress.handle(call)
         finally:
             self._in_flight_bytes -= held

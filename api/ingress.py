@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, quote
 import msgspec
 from aiokafka import TopicPartition
 
-from api.answers import Answer, Refusal, Status, invalid, unavailable
+from api.answers import Answer, Refusal, Status, invalid, no_json, unavailable
 from api.config import ApiConfig
 from api.log import Log, LogUnavailableError
 from api.partners import Partner
@@ -26,13 +26,8 @@ from schemas.ocpi import wire
 from schemas.records import Event, event_id, micros
 from streams import objects
 
-TOKEN_TYPES = (
-    "RFID",
-    "APP_USER",
-    "AD_HOC_USER",
-    "EMAID",
-    "OTHER",
-)  # the default of the `type` parameter first
+# mod_tokens "TokenType"; the default of the `type` parameter first.
+TOKEN_TYPES = ("RFID", "APP_USER", "AD_HOC_USER", "EMAID", "OTHER")
 
 
 _CREATED = Answer(201, Status.SUCCESS, "Success")
@@ -94,6 +89,7 @@ class Ingress:
                 case other:
                     raise AssertionError(other)
         except wire.InvalidObjectError as error:
+            _is_json(call.body)
             raise invalid(error.path, error.message) from None
         except LogUnavailableError as error:
             raise unavailable(str(error)) from None
@@ -167,6 +163,8 @@ class Ingress:
             raise _unknown(call)
         new = wire.apply_patch(resource.kind, call.route.version, current, call.body)
         _agrees(call, new)
+        if known.extra and known.extra != (new.type,):
+            raise invalid("type", f"a token's type is part of its identity: this one is {known.extra[0]}")
         return await self._write(call, known, micros(current.last_updated), micros(new.last_updated))
 
     def _current(self, call: Call, known: Known) -> Any | None:
@@ -188,7 +186,8 @@ class Ingress:
         known = await self._find(call)
         if known.state is None:
             raise _unknown(call)
-        await self._append(call, known.key, known.key, call.ids)
+        partition, offset = await self._append(call, known.key, known.key, call.ids)
+        await self._view.reach(partition, offset + 1)  # rare, and what comes next shall find it gone
         return Answer(200, Status.SUCCESS, "Success")
 
     async def _post(self, call: Call) -> Answer:
@@ -256,6 +255,18 @@ class Ingress:
         )
         partition = self._view.partition(self._topics[route.resource.topic], log_key)
         return partition, await self._log.append(partition, log_key.encode(), event.encode())
+
+
+def _is_json(body: bytes) -> None:
+    """Refuse what is no JSON (status_codes: "the HTTP error 400 - Bad request MUST be returned")."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.ValidationError:
+        return
+    except RecursionError:
+        return  # as far as one can tell
+    except msgspec.DecodeError as error:
+        raise no_json(str(error)) from None
 
 
 def token_type(query: bytes) -> str | None:

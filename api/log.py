@@ -149,9 +149,11 @@ class _Lane:
                 try:
                     first = await self._log.send(self._partition, batch)
                 except LogUnavailableError as error:
-                    for done in waiting:
+                    # Those behind it have waited as long, and would only wait as long again.
+                    for done in (*waiting, *(later for _, others in self._filling for later in others)):
                         if not done.done():
                             done.set_exception(error)
+                    self._filling.clear()
                 else:
                     for number, done in enumerate(waiting):
                         if not done.done():

@@ -20,6 +20,7 @@ class Outcome(NamedTuple):
 
 
 _ANY = (
+    Outcome(400, Status.CLIENT_ERROR, "X-Request-ID or X-Correlation-ID is longer than 255 characters"),
     Outcome(401, Status.CLIENT_ERROR, "no Authorization header, or a token that nobody holds"),
     Outcome(
         404,
@@ -33,13 +34,17 @@ _ANY = (
     ),
 )
 _BODY = (
-    Outcome(200, Status.INVALID_PARAMETERS, "the body is no valid object, or another than the URL's; names the field"),
+    Outcome(
+        200,
+        Status.INVALID_PARAMETERS,
+        "the body is no valid object, or another than the URL's; names the field",
+    ),
     Outcome(400, Status.INVALID_PARAMETERS, "the body is missing or no JSON"),
     Outcome(400, Status.CLIENT_ERROR, "the body broke off"),
     Outcome(408, Status.CLIENT_ERROR, "the body did not arrive in time"),
     Outcome(413, Status.INVALID_PARAMETERS, "the body is too large"),
     Outcome(415, Status.CLIENT_ERROR, "the Content-Type is not application/json"),
-)  # fmt: skip
+)
 
 
 def outcomes(route: Route) -> list[Outcome]:
@@ -116,9 +121,9 @@ def markdown() -> str:
 
 
 _HEADERS = {
-    "X-Request-ID": {"schema": {"type": "string"}, "description": "As in the request; made when it had none."},
-    "X-Correlation-ID": {"schema": {"type": "string"}, "description": "As in the request; made when it had none."},
-}  # fmt: skip
+    name: {"schema": {"type": "string"}, "description": "As in the request; made when it had none."}
+    for name in ("X-Request-ID", "X-Correlation-ID")
+}
 _RETRY = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 _LOCATION = {"Location": {"schema": {"type": "string", "format": "uri"}, "description": "The CDR's URL."}}
 _ENVELOPE = {
@@ -208,7 +213,7 @@ _IDS = [
         "name": name,
         "in": "header",
         "required": False,
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "maxLength": 255},
         "description": "A GUID; echoed, and kept with what was said.",
     }
     for name in ("X-Request-ID", "X-Correlation-ID")

@@ -120,12 +120,16 @@ def _plain(request: Request, answer: Answer, headers: Any) -> Response:
     )
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket that other processes may bind beside us: the system spreads connections among them."""
+def listening_socket(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A bound socket; with `reuse_port` others may bind beside us: the system spreads connections among them.
+
+    Raises OSError when the port is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if reuse_port:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     bound.bind((host, port))
     bound.setblocking(False)
@@ -145,6 +149,9 @@ class _Server(uvicorn.Server):
 
 def run(config: ApiConfig) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are finished first (`Limits.grace`)."""
+    sockets = [listening_socket(config.host, config.port, reuse_port=config.reuse_port)]
+    if config.own_port is not None:
+        sockets.append(listening_socket(config.host, config.own_port))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)  # its debug records are made even if unread
     server = _Server(
         uvicorn.Config(
@@ -162,4 +169,4 @@ def run(config: ApiConfig) -> None:
             backlog=2048,
         )
     )
-    server.run(sockets=[listening_socket(config.host, config.port)])
+    server.run(sockets=sockets)

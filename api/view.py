@@ -149,6 +149,12 @@ class View:
         except (KafkaError, OSError) as error:
             raise LogUnavailableError(f"Kafka did not answer: {error}") from None
 
+    async def reach(self, partition: TopicPartition, end: int) -> None:
+        """Wait until the view has read a partition up to an offset, or for the configured time-out."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.limits.read_timeout):
+                await self._reach({partition: end})
+
     async def _reach(self, ends: dict[TopicPartition, int]) -> None:
         missing = {partition: end for partition, end in ends.items() if self._positions[partition] < end}
         if not missing:
@@ -214,7 +220,9 @@ class View:
                 await self._follow()
             except (KafkaError, OSError) as error:
                 log.warning("the view lost Kafka at %s: %s", self._config.kafka, error)
-                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("the view stumbled, and starts anew from where it was")
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _source(self) -> bytes:
         """What this view is a view of: a state format, a Kafka cluster, a prefix."""

@@ -62,8 +62,8 @@ def last_updated(state: bytes) -> int:
 def fold_object(module: str, current: bytes | None, event: Event) -> bytes | None:
     """The state after an event: `current` itself when nothing changes, None when the object is gone.
 
-    Raises schemas.ocpi.wire.InvalidObjectError for a body that cannot be read or merged; the door lets none of
-    those pass, so it takes a PATCH that overtook another for a merge to become invalid.
+    Raises schemas.ocpi.wire.InvalidObjectError for a body that cannot be read or merged; the door lets none
+    of those pass, so it takes a PATCH that overtook another for a merge to become invalid.
     """
     if event.method == "DELETE":
         return None

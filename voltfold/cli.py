@@ -95,12 +95,18 @@ def up(
 
 @app.command()
 def api(
-    host: str | None = None, port: PortOption = None, number: Annotated[int, typer.Option(hidden=True)] = 0
+    host: str | None = None,
+    port: PortOption = None,
+    number: Annotated[int, typer.Option(min=0, help="Which of the API processes on this data folder.")] = 0,
+    health_port: PortOption = None,
 ) -> None:
-    """Run one API process."""
+    """Run one API process.
+
+    With VOLTFOLD_API_WORKERS above 1, others may run on the same port; --health-port is then its own.
+    """
     from voltfold import roles
 
-    roles.api(load(api_host=host, api_port=port), number)
+    roles.api(load(api_host=host, api_port=port), number, health_port)
 
 
 @app.command()

@@ -142,6 +142,7 @@ class Family:
         }
         names = ["api", "kafka", "controller", "clickhouse", "sink"]
         names += [f"worker-{n}" for n in range(settings.workers)]
+        names += [f"api-health-{n}" for n in range(settings.api_workers) if settings.api_workers > 1]
         self.ports = {name: fixed.get(name) or free_port(before.get(name), taken) for name in names}
         path.write_text(json.dumps(self.ports), "utf-8")
         self.kafka = settings.kafka or f"{LOOPBACK}:{self.ports['kafka']}"
@@ -172,9 +173,18 @@ class Family:
         if "sink" in self._only:
             self._start("sink", [], self._health("sink"))
         if "api" in self._only:
-            self._start("api", [], self._answers(f"{self.api}/health"))
+            self._apis()
         self._report("workers, sink and API")
         await self._all_ready()
+
+    def _apis(self) -> None:
+        """Start the API processes. Several share a port, so each has another one to be asked how it is."""
+        count, host = self.settings.api_workers, self.settings.api_host
+        for number in range(count):
+            name = f"api-{number}" if number else "api"
+            port = self.ports["api" if count == 1 else f"api-health-{number}"]
+            arguments = ["--number", str(number)] + (["--health-port", str(port)] if count > 1 else [])
+            self._start(name, arguments, self._answers(f"http://{host}:{port}/health"))
 
     # -- small change --------------------------------------------------------------------------------------
 

@@ -37,8 +37,11 @@ def broker(settings: Settings, controller_port: int | None, *, fetch_only: bool 
         sys.exit(f"voltfold: {error}")
 
 
-def api(settings: Settings, number: int) -> None:
-    """Run one API process; `number` tells those on one data folder apart."""
+def api(settings: Settings, number: int, own_port: int | None = None) -> None:
+    """Run one API process; `number` tells those on one data folder and port apart.
+
+    `own_port`: where this very process answers as well, when it shares its port.
+    """
     from api.config import ApiConfig, Limits
     from api.server import run
 
@@ -49,6 +52,8 @@ def api(settings: Settings, number: int) -> None:
             data=settings.folder / f"api-{number}",
             host=settings.api_host,
             port=settings.api_port or 8080,
+            reuse_port=settings.api_workers > 1,
+            own_port=own_port,
             public_url=settings.public_url,
             limits=Limits(
                 body=settings.max_body,
