@@ -40,14 +40,6 @@ def moment(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def _packed(number: Decimal | None) -> bytes | None:
-    """Avro's decimal with scale 9: the unscaled integer, big-endian, as short as it goes."""
-    if number is None:
-        return None
-    unscaled = int(number.scaleb(9, _CONTEXT))
-    return unscaled.to_bytes((unscaled.bit_length() + 8) // 8, "big", signed=True)
-
-
 def _unpacked(data: bytes | None) -> Decimal | None:
     return None if data is None else Decimal(int.from_bytes(data, "big", signed=True)).scaleb(-9, _CONTEXT)
 
@@ -62,19 +54,7 @@ class Record(msgspec.Struct, kw_only=True):
 
     def encode(self) -> bytes:
         """The record in Avro single-object encoding."""
-        datum = msgspec.structs.asdict(self)
-        for name in self.decimals:
-            datum[name] = _packed(datum[name])
-        if self.nested:
-            field, decimals = self.nested
-            items = []
-            for item in datum[field]:
-                fields = msgspec.structs.asdict(item)
-                for name in decimals:
-                    fields[name] = _packed(fields[name])
-                items.append(fields)
-            datum[field] = items
-        return self.codec.encode(datum)
+        return self.codec.encode(self)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -286,4 +266,3 @@ class QuarantineRecord(Record):
     message: str
     received_at: int | None
     value: bytes
-
