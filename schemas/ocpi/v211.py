@@ -7,6 +7,7 @@
   its owner unknown (empty). Written back, `contract_id` is the `auth_id`.
 - A session and a CDR embed the location with the one EVSE and connector that were used. Canonically a session
   names them; written back, its location is one of those three names and placeholders.
+- A reservation is PENDING, a command an AUTH_REQUEST: later versions' values that 2.1.1 has not.
 - A CDR names no session. Costs are numbers without VAT.
 - A location without `time_zone` gets an empty one (whoever prices by local time has to refuse it), and is
   published. Connectors have at most one tariff: of several the first is written.
@@ -29,7 +30,6 @@ from msgspec import Meta
 from schemas.ocpi import objects
 from schemas.ocpi.objects import (
     AdditionalGeoLocation,
-    AuthMethod,
     BusinessDetails,
     CdrDimensionType,
     CdrId,
@@ -55,7 +55,6 @@ from schemas.ocpi.objects import (
     Part,
     PowerType,
     RegularHours,
-    SessionStatus,
     Status,
     StatusSchedule,
     TariffDimensionType,
@@ -214,6 +213,22 @@ class DimensionType(StrEnum):
     TIME = "TIME"
 
 
+class SessionStatus(StrEnum):
+    """mod_sessions, "SessionStatus"."""
+
+    ACTIVE = "ACTIVE"
+    COMPLETED = "COMPLETED"
+    INVALID = "INVALID"
+    PENDING = "PENDING"
+
+
+class AuthMethod(StrEnum):
+    """mod_cdrs, "AuthMethod"."""
+
+    AUTH_REQUEST = "AUTH_REQUEST"
+    WHITELIST = "WHITELIST"
+
+
 class CdrDimension(Part, frozen=True, kw_only=True, gc=False):
     """mod_cdrs, "CdrDimension"."""
 
@@ -237,7 +252,7 @@ class ChargingPeriod(Part, frozen=True, kw_only=True):
 class CDR(Part, frozen=True, kw_only=True):
     """mod_cdrs, "CDR". Energy in kWh, times in hours."""
 
-    id: Id
+    id: CdrId
     start_date_time: DateTime
     stop_date_time: DateTime
     auth_id: CiString36
@@ -356,7 +371,7 @@ def up_session(session: Session, party: Party) -> objects.Session:
         end_date_time=session.end_datetime,
         kwh=session.kwh,
         cdr_token=_up_token(session.auth_id),
-        auth_method=session.auth_method,
+        auth_method=objects.AuthMethod(session.auth_method.value),
         location_id=session.location.id,
         evse_uid=evse.uid,
         connector_id=connector.id,
@@ -364,7 +379,7 @@ def up_session(session: Session, party: Party) -> objects.Session:
         currency=session.currency,
         charging_periods=[_up_period(item) for item in session.charging_periods],
         total_cost=None if session.total_cost is None else objects.Price(before_taxes=session.total_cost),
-        status=session.status,
+        status=objects.SessionStatus(session.status.value),
         last_updated=session.last_updated,
     )
 
@@ -375,10 +390,15 @@ def _short(path: str, identifier: str) -> None:
         raise ValueError(f"{path}: at most 36 characters are kept")
 
 
+def _down_auth(method: objects.AuthMethod) -> AuthMethod:
+    """A command is a request of the eMSP's, too."""
+    return AuthMethod.WHITELIST if method is objects.AuthMethod.WHITELIST else AuthMethod.AUTH_REQUEST
+
+
 def down_session(session: objects.Session) -> Session:
     """From 2.3.0."""
     connector = Connector(
-        id=session.connector_id,
+        id=session.connector_id or NOT_AVAILABLE,
         standard=NOT_AVAILABLE,
         format=ConnectorFormat.SOCKET,
         power_type=PowerType.AC_1_PHASE,
@@ -387,13 +407,13 @@ def down_session(session: objects.Session) -> Session:
         last_updated=session.last_updated,
     )
     evse = EVSE(
-        uid=session.evse_uid,
+        uid=session.evse_uid or NOT_AVAILABLE,
         status=Status.UNKNOWN,
         connectors=[connector],
         last_updated=session.last_updated,
     )
     location = Location(
-        id=session.location_id,
+        id=session.location_id or NOT_AVAILABLE,
         type="UNKNOWN",
         address="",
         city="",
@@ -403,20 +423,20 @@ def down_session(session: objects.Session) -> Session:
         evses=[evse],
         last_updated=session.last_updated,
     )
-    status = session.status
+    reserved = session.status is objects.SessionStatus.RESERVATION
     return Session(
         id=session.id,
         start_datetime=session.start_date_time,
         end_datetime=session.end_date_time,
         kwh=session.kwh,
         auth_id=session.cdr_token.contract_id,
-        auth_method=session.auth_method,
+        auth_method=_down_auth(session.auth_method),
         location=location,
         meter_id=session.meter_id,
         currency=session.currency,
         charging_periods=[_down_period(item) for item in session.charging_periods],
         total_cost=None if session.total_cost is None else session.total_cost.before_taxes,
-        status=SessionStatus.PENDING if status is SessionStatus.RESERVATION else status,
+        status=SessionStatus.PENDING if reserved else SessionStatus(session.status.value),
         last_updated=session.last_updated,
     )
 
@@ -434,7 +454,7 @@ def up_cdr(cdr: CDR, party: Party) -> objects.CDR:
         start_date_time=cdr.start_date_time,
         end_date_time=cdr.stop_date_time,
         cdr_token=_up_token(cdr.auth_id),
-        auth_method=cdr.auth_method,
+        auth_method=objects.AuthMethod(cdr.auth_method.value),
         cdr_location=CdrLocation(
             id=place.id,
             name=place.name,
@@ -467,7 +487,7 @@ def down_cdr(cdr: objects.CDR) -> CDR:
     """From 2.3.0."""
     place = cdr.cdr_location
     connector = Connector(
-        id=place.connector_id,
+        id=place.connector_id or NOT_AVAILABLE,
         standard=place.connector_standard,
         format=place.connector_format,
         power_type=place.connector_power_type,
@@ -476,14 +496,14 @@ def down_cdr(cdr: objects.CDR) -> CDR:
         last_updated=cdr.last_updated,
     )
     evse = EVSE(
-        uid=place.evse_uid,
-        evse_id=None if place.evse_id == NOT_AVAILABLE else place.evse_id,
+        uid=place.evse_uid or NOT_AVAILABLE,
+        evse_id=None if place.evse_id in ("", NOT_AVAILABLE) else place.evse_id,
         status=Status.UNKNOWN,
         connectors=[connector],
         last_updated=cdr.last_updated,
     )
     location = Location(
-        id=place.id,
+        id=place.id or NOT_AVAILABLE,
         type="UNKNOWN",
         name=place.name,
         address=place.address,
@@ -499,7 +519,7 @@ def down_cdr(cdr: objects.CDR) -> CDR:
         start_date_time=cdr.start_date_time,
         stop_date_time=cdr.end_date_time,
         auth_id=cdr.cdr_token.contract_id,
-        auth_method=cdr.auth_method,
+        auth_method=_down_auth(cdr.auth_method),
         location=location,
         meter_id=cdr.meter_id,
         currency=cdr.currency,
