@@ -42,10 +42,16 @@ def compile_writer(schema: Any) -> Write:
             raise NotImplementedError(f"no writer for {schema!r}")
 
 
+_PAIRS = [bytes((number & 127 | 128, number >> 7 | 128)) for number in range(1 << 14)]
+
+
 def _long(out: bytearray, number: int) -> None:
-    """Zigzag, then seven bits a byte, the lowest first."""
+    """Zigzag, then seven bits a byte, the lowest first; two bytes at a time while there are more."""
     number = (number << 1) ^ (number >> 63)
-    while number > 127:
+    while number > 16_383:
+        out += _PAIRS[number & 16_383]
+        number >>= 14
+    if number > 127:
         out.append(number & 127 | 128)
         number >>= 7
     out.append(number)
@@ -82,7 +88,9 @@ def _decimal(scale: int) -> Write:
 
     def write(out: bytearray, value: Decimal) -> None:
         unscaled = int(value.scaleb(scale, _WIDE))
-        _bytes(out, unscaled.to_bytes((unscaled.bit_length() + 8) // 8, "big", signed=True))
+        size = (unscaled.bit_length() + 8) >> 3
+        out.append(size << 1)  # a size of one byte: decimals have at most 38 digits
+        out += unscaled.to_bytes(size, "big", signed=True)
 
     return write
 
