@@ -169,9 +169,12 @@ class Family:
     async def _ourselves(self) -> None:
         """Start our own processes, all at once: each waits for what it needs."""
         for number in range(self.settings.workers if "worker" in self._only else 0):
-            self._start(f"worker-{number}", ["--number", str(number)], self._health(f"worker-{number}"))
+            name = f"worker-{number}"
+            port = ["--health-port", str(self.ports[name])]
+            self._start(name, ["--number", str(number), *port], self._health(name))
         if "sink" in self._only:
-            self._start("sink", [], self._health("sink"))
+            port = ["--health-port", str(self.ports["sink"])]
+            self._start("sink", port, self._health("sink"))
         if "api" in self._only:
             self._apis()
         self._report("workers, sink and API")
@@ -191,7 +194,11 @@ class Family:
     def _told(self) -> Settings:
         """The settings as our processes are told them: with every server and port filled in."""
         return self.settings.but(
-            kafka=self.kafka, clickhouse=self.clickhouse or None, data=self.folder, api_port=self.ports["api"]
+            kafka=self.kafka,
+            clickhouse=self.clickhouse or None,
+            data=self.folder,
+            api_port=self.ports["api"],
+            sink_member=self.settings.sink_member or "sink",
         )
 
     def _start(

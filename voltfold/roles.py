@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 from schemas.topics import Topics
+from voltfold.health import serve
 from voltfold.ports import LOOPBACK
 from voltfold.settings import Settings
 
@@ -81,3 +83,30 @@ def analytics(settings: Settings) -> None:
     from analytics.engine import EngineConfig, run
 
     run(EngineConfig(settings.folder / "clickhouse", LOOPBACK, settings.clickhouse_port or 8123))
+
+
+def worker(settings: Settings, number: int, health_port: int | None) -> None:
+    """Run one stream worker; `number` tells those on one data folder apart."""
+    from streams.worker import Worker, WorkerConfig
+
+    folder = settings.folder / f"worker-{number}"
+    service = Worker(WorkerConfig(kafka=_kafka(settings), topics=topics_of(settings), data=folder))
+    asyncio.run(serve(service, settings.health_host, health_port or settings.health_port))
+
+
+def sink(settings: Settings, health_port: int | None) -> None:
+    """Run the sink."""
+    from analytics.sink import Sink, SinkConfig
+
+    if not settings.clickhouse:
+        sys.exit("voltfold: which ClickHouse? Set VOLTFOLD_CLICKHOUSE=http://host:port, or: voltfold up")
+    service = Sink(
+        SinkConfig(
+            kafka=_kafka(settings),
+            clickhouse=settings.clickhouse,
+            database=settings.clickhouse_database,
+            topics=topics_of(settings),
+            member=settings.sink_member,
+        )
+    )
+    asyncio.run(serve(service, settings.health_host, health_port or settings.health_port))

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     workers: NonNegativeInt = 1
     """Worker processes that `up` starts; partitions are shared among them."""
 
+    sink_member: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Name of this sink in its group, which no other has: under it, one that was killed goes on at once."""
+
     kafka_port: Port | None = None
     """Port of the local broker."""
     clickhouse_port: Port | None = None
