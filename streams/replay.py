@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from schemas.codec import UnknownSchemaError
 from schemas.records import Event
@@ -188,12 +190,7 @@ class _Replay:
         ends: dict[TopicPartition, int] = {}
         for topic in (self.topics.sessions, self.topics.claims, self.topics.tariffs, self.topics.locations):
             ends |= await consumer.end_offsets(_partitions(topic))
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
-        await admin.start()
-        try:
-            committed = await admin.list_consumer_group_offsets(group)
-        finally:
-            await admin.close()
+        committed = await _committed(self.kafka, group)
         starts = {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
         return sum(max(0, end - starts.get(tp, 0)) for tp, end in ends.items()), ends
 
@@ -256,6 +253,23 @@ class _Replay:
                     del waiting[tp]
                     consumer.pause(tp)
             self._progress(self._read, max(self._total, self._read))
+
+
+@retry(
+    retry=retry_if_exception(lambda error: isinstance(error, KafkaError) and error.retriable),
+    wait=wait_fixed(0.3),
+    stop=stop_after_delay(20),
+    reraise=True,
+)
+async def _committed(kafka: str, group: str) -> dict[TopicPartition, Any]:
+    """A group's offsets. A broker that has just started looks for its coordinator first."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        found: dict[TopicPartition, Any] = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    return found
 
 
 def _partitions(topic: Topic) -> list[TopicPartition]:

@@ -1,0 +1,111 @@
+"""Replay against the live worker on a real broker: no difference, and every kind of difference is seen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from schemas.topics import Topics
+from streams import replay
+from streams.worker import Worker, WorkerConfig
+from tests.unit.streams.talk import Said, at, cdr, location, period, session, tariff
+
+SAID = [
+    Said("locations", "PUT", location()),
+    Said("tariffs", "PUT", tariff()),
+    *(Said("sessions", "PUT", session(id=f"S{n}"), n) for n in range(40)),
+    *(
+        Said(
+            "sessions",
+            "PATCH",
+            {"charging_periods": [period("11:00:00", 5, 1)], "kwh": 15, "last_updated": at("12:00:00")},
+            50 + n,
+            f"S{n}",
+        )
+        for n in range(40)
+    ),
+    Said("sessions", "PATCH", {"kwh": 1, "last_updated": at("11:00:00")}, 95, "NEVER-PUT"),
+    *(Said("cdrs", "POST", cdr(6 + n % 2, id=f"C{n}", session_id=f"S{n}"), 100 + n) for n in range(30)),
+    Said("tariffs", "PUT", tariff(0.35, last_updated=at("09:00:00")), 200),
+]
+
+
+@pytest.fixture
+async def producer(broker: str) -> AsyncIterator[AIOKafkaProducer]:
+    """Writes as the door does."""
+    async with AIOKafkaProducer(bootstrap_servers=broker, acks="all", enable_idempotence=True) as producer:
+        yield producer
+
+
+@pytest.fixture
+async def worker(broker: str, topics: Topics, tmp_path: Path) -> AsyncIterator[Worker]:
+    """A worker with the standard folds."""
+    worker = Worker(WorkerConfig(broker, topics, tmp_path))
+    running = asyncio.create_task(worker.run())
+    yield worker
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def say(producer: AIOKafkaProducer, topics: Topics, said: list[Said]) -> None:
+    topic_of = {"cdrs": topics.sessions, "sessions": topics.sessions, "tariffs": topics.tariffs}
+    for one in said:
+        topic = topic_of.get(one.module, topics.locations)
+        await producer.send_and_wait(topic.name, one.event.encode(), one.record_key)
+
+
+async def checked(broker: str, topics: Topics) -> replay.Report:
+    """The report once the worker has caught up."""
+    group = f"{topics.prefix}-worker"
+    async with asyncio.timeout(60):
+        while True:
+            report = await replay.check(broker, topics, group)
+            if report.behind == 0:
+                return report
+            await asyncio.sleep(0.2)
+
+
+async def test_the_live_records_are_those_of_the_log(
+    broker: str, topics: Topics, producer: AIOKafkaProducer, worker: Worker
+) -> None:
+    empty = await replay.check(broker, topics, f"{topics.prefix}-worker")
+    assert (empty.events, empty.records, empty.differences) == (0, 0, [])
+    await say(producer, topics, SAID)
+    report = await checked(broker, topics)
+    assert report.differences == []
+    assert report.events == len(SAID)
+    assert report.records == 40 + 30 + 30 + 1, "sessions, bills, entries, and one in quarantine"
+
+
+async def test_every_difference_is_seen(
+    broker: str, topics: Topics, producer: AIOKafkaProducer, worker: Worker
+) -> None:
+    await say(producer, topics, SAID)
+    assert (await checked(broker, topics)).differences == []
+    states = topics.session_states.name
+    await producer.send_and_wait(states, b"forged", b"NL*TNM*S1")
+    await producer.send_and_wait(states, b"forged", b"NL*TNM*NOBODY")
+    await producer.send_and_wait(topics.settlement_entries.name, None, b"NL*TNM*C1")
+    await producer.send_and_wait(topics.sessions.name, SAID[1].record()[1], b"x", partition=1)
+    report = await checked(broker, topics)
+    assert sorted(report.differences) == [
+        (states, "NL*TNM*NOBODY", "unexpected"),
+        (states, "NL*TNM*S1", "different"),
+        (topics.settlement_entries.name, "NL*TNM*C1", "missing"),
+    ]
+
+
+async def test_a_reference_that_nobody_said_is_seen(
+    broker: str, topics: Topics, producer: AIOKafkaProducer, worker: Worker
+) -> None:
+    await say(producer, topics, SAID[:3])
+    invented = Said("tariffs", "PUT", tariff(0.01), 7)
+    await producer.send_and_wait(topics.sessions.name, invented.record()[1], b"x", partition=1)
+    (difference,) = (await checked(broker, topics)).differences
+    assert (difference.topic, difference.what) == (f"{topics.sessions.name}-1", "unexpected")
