@@ -16,11 +16,11 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -128,7 +128,8 @@ class Sink:
 
     async def run(self) -> None:
         """Run until cancelled. Servers that are away are waited for."""
-        logging.getLogger("aiokafka").setLevel(logging.WARNING)  # its debug calls cost a tenth of the time
+        if not (chatty := logging.getLogger("aiokafka")).level:
+            chatty.setLevel(logging.WARNING)  # its debug calls cost a tenth of the time
         delay = 0.2
         try:
             while True:
@@ -157,6 +158,7 @@ class Sink:
             auto_offset_reset="earliest",
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,
+            retry_backoff_ms=250,
             fetch_max_wait_ms=50,
             fetch_max_bytes=config.max_bytes,
             max_partition_fetch_bytes=1 << 20,
@@ -180,17 +182,23 @@ class Sink:
         begun = time.monotonic()
         async with self._busy:  # taken without a pause: no partition goes between reading and inserting
             if batches:
-                await self._insert(batches)
-                offsets = {partition: messages[-1].offset + 1 for partition, messages in batches.items()}
-                try:
-                    await consumer.commit(offsets)
-                except (CommitFailedError, IllegalStateError) as error:
-                    # Partitions went to another sink meanwhile, which repeats these rows: no harm done.
-                    log.info("offsets were not committed: %s", error)
+                await _finish(self._deliver(consumer, batches))
             self._lag = await _lag(consumer)
             LAG.set(self._lag)
         if batches:
             await asyncio.sleep(max(0.0, self.config.linger - (time.monotonic() - begun)))
+
+    async def _deliver(
+        self, consumer: AIOKafkaConsumer, batches: Mapping[TopicPartition, Sequence[Message]]
+    ) -> None:
+        """Insert a round, and only then commit its offsets."""
+        await self._insert(batches)
+        offsets = {partition: messages[-1].offset + 1 for partition, messages in batches.items()}
+        try:
+            await consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError) as error:
+            # Partitions went to another sink meanwhile, which repeats these rows: no harm done.
+            log.info("offsets were not committed: %s", error)
 
     async def _insert(self, batches: Mapping[TopicPartition, Sequence[Message]]) -> None:
         """Insert a round, one statement for each table, at the same time."""
@@ -298,6 +306,17 @@ class Sink:
             column_names=["topic", "partition", "offset", "key", "value", "error"],
             column_type_names=["String", "Int32", "Int64", "String", "String", "String"],
         )
+
+
+async def _finish(work: Coroutine[Any, Any, None], patience: float = 3.0) -> None:
+    """Do the work; when cancelled meanwhile, end it first if that takes no longer than `patience` seconds."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=patience)
+        task.cancel()
+        raise
 
 
 def _once(messages: Sequence[Message]) -> dict[str, str | int]:
