@@ -10,7 +10,7 @@ BATCH = Histogram(
     "voltfold_worker_batch_records",
     "Records in a batch.",
     ("topic",),
-    buckets=(1, 3, 10, 30, 100, 300, 1000, 2000),
+    buckets=(1, 3, 10, 30, 100, 300, 1000, 4000),
 )
 FOLD_SECONDS = Histogram(
     "voltfold_worker_fold_seconds",

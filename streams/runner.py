@@ -24,9 +24,9 @@ from streams.transport import Bundle
 
 log = logging.getLogger("voltfold.worker")
 
-BATCH_RECORDS = 2_000
+BATCH_RECORDS = 4_000
 BATCH_BYTES = 4 << 20
-QUEUE_RECORDS = 4 * BATCH_RECORDS
+QUEUE_RECORDS = 2 * BATCH_RECORDS
 QUEUE_BYTES = 4 * BATCH_BYTES
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 5.0
 FENCED_BACKOFF = 2.0

@@ -96,7 +96,10 @@ class Store:
             log.warning("the store in %s cannot be opened; building it again: %s", folder, error)
             shutil.rmtree(folder)
             self._db = Rdict(str(folder), memory.options())
-        if self._db.get(_SOURCE) != self._source:
+        kept = self._db.get(_SOURCE)
+        if kept is None:
+            self._db.put(_SOURCE, self._source)
+        elif kept != self._source:
             self.clear()
 
     def clear(self) -> None:

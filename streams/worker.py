@@ -113,8 +113,10 @@ class Worker:
                 try:
                     self._cluster = await self._find_cluster()
                     await self._serve()
-                except (KafkaError, OSError, RuntimeError) as error:
+                except (KafkaError, OSError) as error:
                     log.warning("the worker begins again, after %r", error)
+                except Exception:
+                    log.exception("the worker begins again")
                 await asyncio.sleep(_RETRY_SECONDS)
 
     def health(self) -> dict[str, object]:
