@@ -77,7 +77,7 @@ def outcomes(route: Route) -> list[Outcome]:
                 Outcome(403, Status.INVALID_PARAMETERS, "the body's party is not the sender's"),
             ]
     if resource.query:
-        own.append(Outcome(200, Status.INVALID_PARAMETERS, "`type` is no TokenType"))
+        own.append(Outcome(200, Status.INVALID_PARAMETERS, "`type` can be no TokenType"))
     if route.method in ("PUT", "PATCH", "POST"):
         own += _BODY
     return sorted((*own, *_ANY))
@@ -205,8 +205,8 @@ _TYPE = {
     "name": "type",
     "in": "query",
     "required": False,
-    "schema": {"type": "string", "enum": list(TOKEN_TYPES)},
-    "description": "TokenType; without it an RFID token, and if there is none, the token with this uid.",
+    "schema": {"type": "string", "minLength": 1, "examples": list(TOKEN_TYPES)},
+    "description": "TokenType; without it an RFID token, and if there is none, another of those named here.",
 }
 _IDS = [
     {

@@ -193,10 +193,10 @@ def ends(api: Api) -> dict[str, int]:
     """The end offset of every partition of every topic."""
 
     async def ask() -> dict[str, int]:
+        partitions = [TopicPartition(one.name, n) for one in api.topics.all() for n in range(one.partitions)]
         async with AIOKafkaConsumer(bootstrap_servers=api.kafka) as consumer:
-            found = await consumer.end_offsets(
-                [TopicPartition(topic.name, n) for topic in api.topics.all() for n in range(topic.partitions)]
-            )
+            consumer.assign(partitions)  # else each topic's leaders are looked for one after another
+            found = await consumer.end_offsets(partitions)
         return {f"{tp.topic}-{tp.partition}": end for tp, end in found.items()}
 
     return asyncio.run(ask())

@@ -129,9 +129,7 @@ def test_what_comes_again_changes_nothing(version: str, cpo: Partner, new_id: Ne
 
 
 @both
-def test_what_was_said_in_one_version_is_read_in_the_other(
-    version: str, cpo: Partner, new_id: NewId
-) -> None:
+def test_what_was_said_in_one_version_is_read_in_the_other(version: str, cpo: Partner, new_id: NewId) -> None:
     """2.2.1's excl_vat is 2.3.0's before_taxes."""
     id_ = new_id()
     is_success(cpo.put(version, "sessions", a_session(version, id_), id_), 201)
@@ -299,7 +297,7 @@ def test_tokens_are_known_by_uid_and_type(version: str, emsp: Partner, new_id: N
     assert emsp.found(version, "tokens", uid) == rfid
     with unchanged(api):
         is_refusal(emsp.get(version, "tokens", uid, params={"type": "OTHER"}), 404, 2004)
-        is_refusal(emsp.get(version, "tokens", uid, params={"type": "CARD"}), 200, 2001, "type", "CARD")
+        is_refusal(emsp.get(version, "tokens", uid, params={"type": ""}), 200, 2001, "type")
         is_refusal(emsp.put(version, "tokens", rfid, uid, params={"type": "APP_USER"}), 200, 2001, "type")
         is_refusal(emsp.patch(version, "tokens", {**patch, "type": "OTHER"}, uid), 200, 2001, "type")
         is_refusal(emsp.patch(version, "tokens", patch, "NOBODY"), 404, 2004, "NOBODY")
