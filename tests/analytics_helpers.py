@@ -204,7 +204,7 @@ async def running(config: SinkConfig) -> AsyncIterator[Sink]:
             await task
 
 
-async def until(true: Callable[[], bool], seconds: float = 20.0) -> float:
+async def until(true: Callable[[], bool], seconds: float = 40.0) -> float:
     """Wait for it, polling outside the loop's thread; return how long it took. Fails the test after that."""
     begun = time.monotonic()
     while not await asyncio.to_thread(true):
