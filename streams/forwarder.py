@@ -37,7 +37,7 @@ class Forwarder(Runner):
         self._producer: AIOKafkaProducer | None = None
         super().__init__(tp, source)
 
-    async def _open(self) -> int | None:
+    async def _open(self) -> int:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._kafka,
             acks="all",
@@ -50,7 +50,10 @@ class Forwarder(Runner):
         )
         async with asyncio.timeout(_SECONDS):
             await self._producer.start()
-        return self.position
+        if self.position is not None:
+            return self.position
+        committed = await self._source.committed(self.tp)
+        return await self._source.beginning(self.tp) if committed is None else committed
 
     async def _shut(self) -> None:
         producer, self._producer = self._producer, None

@@ -80,7 +80,7 @@ class PartitionProcessor(Runner):
         self._store: Store | None = None
         super().__init__(tp, source)
 
-    async def _open(self) -> int | None:
+    async def _open(self) -> int:
         place, tp = self._place, self.tp
         self._producer = AIOKafkaProducer(
             bootstrap_servers=place.kafka,
@@ -102,7 +102,8 @@ class PartitionProcessor(Runner):
         async with self.restoring:
             restored = await restore(place.kafka, self._changelog, self._store)
         metrics.RESTORED.labels(tp.topic).inc(restored)
-        return self._store.position
+        position = self._store.position
+        return await self._source.beginning(tp) if position is None else position
 
     async def _shut(self) -> None:
         producer, self._producer = self._producer, None

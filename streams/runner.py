@@ -19,6 +19,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import ProducerFenced
 from faust.types import TP
 
+from streams import metrics
 from streams.folding import Fact
 from streams.transport import Bundle
 
@@ -47,8 +48,14 @@ class Source(Protocol):
     async def rewind(self, tp: TP, offset: int) -> None:
         """Fetch a partition from an offset on."""
 
+    async def beginning(self, tp: TP) -> int:
+        """Where a partition's log begins."""
+
+    async def committed(self, tp: TP) -> int | None:
+        """The group's position in a partition."""
+
     async def commit_position(self, tp: TP, offset: int) -> None:
-        """Commit one position of the group."""
+        """Commit the group's position in a partition."""
 
 
 def _size(record: ConsumerRecord) -> int:
@@ -63,11 +70,11 @@ class Runner(ABC):
         self.ready = False
         self.failure: str | None = None
         self._source = source
-        # The position up to which everything has been handled; None: wherever the first bundle starts.
         self._position: int | None = None
         self._queue: deque[ConsumerRecord] = deque()
         self._queued = 0  # bytes
-        self._end: int | None = None  # position behind the last record in the queue
+        self._end = 0  # position behind the last record in the queue
+        self._checked = -1
         self._rewound = 0.0
         self._news = asyncio.Event()
         self._resumed = asyncio.Event()
@@ -80,21 +87,15 @@ class Runner(ABC):
 
     @property
     def position(self) -> int | None:
-        """The position up to which everything has been handled and committed."""
+        """The position up to which everything has been handled and committed; None before the opening."""
         return self._position
 
     # What the worker calls, on the same loop
 
     def offer(self, bundle: Bundle) -> None:
         """Take a bundle. Never refuses: when there is enough, the partition is held."""
-        if self._position is None:
-            self._position = bundle.start
-        if not self.ready:
-            # It is fetched again from wherever the state turns out to be.
-            return
-        if self._end is None:
-            self._end = bundle.start
-        if bundle.end <= self._end:
+        if not self.ready or bundle.end <= self._end:
+            # Until it is ready: fetched again from wherever the state turns out to be.
             return
         if bundle.start > self._end:
             # Records got lost on the way here. Those that are queued are good.
@@ -113,6 +114,14 @@ class Runner(ABC):
         self._news.set()
         if not self._held and (len(self._queue) > QUEUE_RECORDS or self._queued > QUEUE_BYTES):
             self._hold()
+
+    def check(self, fetched: int) -> None:
+        """Go back if what was fetched has not arrived since the last check; asked every second or so."""
+        if self.ready and fetched > self._end:
+            if self._checked == self._end:
+                log.warning("%s: records from %d to %d never arrived; going back", self, self._end, fetched)
+                self._rewind(self._end)
+            self._checked = self._end
 
     async def pause(self, timeout: float) -> None:
         """Begin no further batch, and wait for the one under way."""
@@ -140,8 +149,8 @@ class Runner(ABC):
     # What differs
 
     @abstractmethod
-    async def _open(self) -> int | None:
-        """Make ready, and return the position of the state; None: there is none yet."""
+    async def _open(self) -> int:
+        """Make ready, and return the position to go on from."""
 
     @abstractmethod
     async def _handle(self, facts: Sequence[Fact], position: int) -> None:
@@ -159,15 +168,12 @@ class Runner(ABC):
             fenced = False
             try:
                 started = time.monotonic()
-                position = await self._open()
-                if position is not None:
-                    self._position = position
+                self._position = await self._open()
                 log.info("%s: ready at %s after %.2f s", self, self._position, time.monotonic() - started)
                 self._forget_queue()
                 self.ready = True
                 self.failure = None
-                if self._position is not None:
-                    self._rewind(self._position)
+                self._rewind(self._position)
                 while batch := await self._next():
                     self._idle.clear()
                     try:
@@ -178,6 +184,7 @@ class Runner(ABC):
                     delay = FIRST_BACKOFF
             except ProducerFenced as error:
                 fenced = True
+                metrics.FAILURES.labels(self.tp.topic).inc()
                 log.warning("%s: another owner has taken over", self)
                 self.failure = repr(error)
             except Exception as error:
@@ -207,7 +214,7 @@ class Runner(ABC):
                 continue
             if self._queue:
                 return self._take()
-            self._position = self._end if self._end is not None else self._position
+            self._position = self._end
             self._news.clear()
             await self._news.wait()
         return None
@@ -223,7 +230,6 @@ class Runner(ABC):
         self._queued -= size
         if self._held and len(queue) < QUEUE_RECORDS // 2 and self._queued < QUEUE_BYTES // 2:
             self._release()
-        assert self._end is not None
         return facts, facts[-1].offset + 1 if queue else self._end
 
     def _rewind(self, position: int) -> None:
@@ -247,7 +253,7 @@ class Runner(ABC):
     def _forget_queue(self) -> None:
         self._queue.clear()
         self._queued = 0
-        self._end = self._position
+        self._end = self._position or 0
         self._release()
 
     def __str__(self) -> str:

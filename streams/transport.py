@@ -114,6 +114,17 @@ class _Thread(driver.AIOKafkaConsumerThread):
         if TopicPartition(*tp) in consumer.assignment():
             consumer.seek(TopicPartition(*tp), offset)
 
+    async def beginning(self, tp: TP) -> int:
+        """Where a partition's log begins. For the thread's own loop, as what follows."""
+        partition = TopicPartition(*tp)
+        found: int = (await self._ensure_consumer().beginning_offsets([partition]))[partition]
+        return found
+
+    async def committed(self, tp: TP) -> int | None:
+        """The group's position in a partition."""
+        found: int | None = await self._ensure_consumer().committed(TopicPartition(*tp))
+        return found
+
     async def commit_position(self, tp: TP, offset: int) -> None:
         """Commit one position of the group. Raises KafkaError; Faust's own commit would stop the app."""
         consumer = self._ensure_consumer()
@@ -191,9 +202,24 @@ class BundleConsumer(driver.Consumer):
         """Fetch a partition from an offset on, if it is still ours."""
         await self._thread.call_thread(self._thread.rewind, tp, offset)
 
+    async def beginning(self, tp: TP) -> int:
+        """Where a partition's log begins."""
+        found: int = await self._thread.call_thread(self._thread.beginning, tp)
+        return found
+
+    async def committed(self, tp: TP) -> int | None:
+        """The group's position in a partition, None before the first."""
+        found: int | None = await self._thread.call_thread(self._thread.committed, tp)
+        return found
+
     async def commit_position(self, tp: TP, offset: int) -> None:
         """Commit one position of the group. Raises KafkaError."""
         await self._thread.call_thread(self._thread.commit_position, tp, offset)
+
+    def fetched(self, tp: TP) -> int | None:
+        """The position behind what was fetched and handed over, None for a partition that is not ours."""
+        consumer = self._thread._consumer
+        return None if consumer is None else _positions(consumer, [tp]).get(tp)
 
     def end(self, tp: TP) -> int | None:
         """Where a partition's log ended when it was last fetched."""

@@ -71,6 +71,33 @@ def standard_foldings(topics: Topics) -> list[Folding]:
     ]
 
 
+class _Seldom(logging.Filter):
+    """Lets the same kind of message pass once in ten seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = (record.name, str(record.msg))
+        if record.created - self._passed.get(kind, 0) < 10:
+            return False
+        self._passed[kind] = record.created
+        return True
+
+
+def _quiet() -> None:
+    """Keep the log readable: each of some twenty clients tells of an outage many times a second."""
+    for noisy in ("aiokafka", "faust", "mode", "streams.transport"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of what it tries again by itself; what it gives up reaches the runner as an error.
+    logging.getLogger("aiokafka.producer").setLevel(logging.ERROR)
+    for repeated in ("aiokafka", "aiokafka.consumer.fetcher", "aiokafka.consumer.group_coordinator"):
+        logger = logging.getLogger(repeated)
+        if not any(isinstance(known, _Seldom) for known in logger.filters):
+            logger.addFilter(_Seldom())
+
+
 class Worker:
     """One process's share of the partitions, as the group deals them out."""
 
@@ -102,10 +129,7 @@ class Worker:
         Whatever stops Faust, it is started again: an outage of Kafka is waited out. Raises filelock.Timeout
         when another worker runs on the same folder.
         """
-        for noisy in ("aiokafka", "faust", "mode", "streams.transport"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        # It warns of what it tries again by itself; what it gives up reaches the runner as an error.
-        logging.getLogger("aiokafka.producer").setLevel(logging.ERROR)
+        _quiet()
         self._config.data.mkdir(parents=True, exist_ok=True)
         # Blocks nobody for long: a folder that is in use belongs to a worker that runs, which is an error.
         with FileLock(self._config.data / "lock", timeout=_LOCK_SECONDS):
@@ -205,7 +229,7 @@ class Worker:
 
     async def _serve(self) -> None:
         app = self._app = self._create_app()
-        report = asyncio.create_task(self._report())
+        report = asyncio.create_task(self._report(app))
         try:
             await app.start()
             await app._crashed.wait()
@@ -220,11 +244,14 @@ class Worker:
                     await app.stop()
             self._app = None
 
-    async def _report(self) -> None:
+    async def _report(self, app: BundleApp) -> None:
         while True:
             await asyncio.sleep(1)
             for topic, lag in self._lag().items():
                 metrics.LAG.labels(topic).set(lag)
+            for tp, runner in self._runners.items():
+                if self._assigned and (fetched := app.bundles.fetched(tp)) is not None:
+                    runner.check(fetched)
             owned = Counter(tp.topic for tp in self._runners)
             for topic in self._topics():
                 metrics.PARTITIONS.labels(topic).set(owned[topic])

@@ -243,13 +243,13 @@ async def test_a_worker_that_stops_hands_over_at_once(
 async def test_what_got_lost_on_the_way_is_read_again(
     broker: str, topics: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bundles that never arrive leave a hole that the next one shows; what comes twice is skipped."""
+    """The first bundle, some in between, the last one, whichever never arrives; and what comes twice."""
     arrived, lost, repeated = Counter[TP](), [], []
     offer = Runner.offer
 
     def unreliable(self: Runner, bundle: Any) -> None:
         arrived[self.tp] += 1
-        if arrived[self.tp] % 5 == 2 and bundle.records:
+        if arrived[self.tp] % 5 in (1, 2) and bundle.records:
             lost.append(bundle)
             return
         offer(self, bundle)
@@ -261,15 +261,10 @@ async def test_what_got_lost_on_the_way_is_read_again(
     worker = Worker(WorkerConfig(broker, topics, tmp_path), counting(topics))
     async with working(worker):
         await send(broker, topics.sessions, range(4_000), per_second=1_500)
-        monkeypatch.setattr(Runner, "offer", offer)
-        # A hole is seen by what comes behind it.
-        await send(broker, topics.sessions, range(4_000, 4_500))
-        await asyncio.sleep(1)
-        await send(broker, topics.sessions, range(4_500, 5_000))
-        await all_done(broker, topics, 5_000)
+        await all_done(broker, topics, 4_000)
     assert lost
     assert repeated
-    await counted_once(broker, topics, 5_000)
+    await counted_once(broker, topics, 4_000)
 
 
 @pytest.mark.parametrize("step", ["fold", "send", "commit", "committed", "stored"])
