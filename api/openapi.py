@@ -33,6 +33,7 @@ _ANY = (
         503, Status.SERVER_ERROR, "Kafka does not answer, or too much is in flight; Retry-After says when"
     ),
 )
+_OTHER_METHODS = Outcome(405, Status.CLIENT_ERROR, "the URL has no such method; Allow names those it has")
 _BODY = (
     Outcome(
         200,
@@ -49,11 +50,17 @@ _BODY = (
 
 def outcomes(route: Route) -> list[Outcome]:
     """Every way in which a request to a route can end."""
-    resource, title = route.resource, route.resource.title
-    unknown = Outcome(404, resource.unknown, f"no such {title}")
+    common = _ANY + _BODY if route.method in ("PUT", "PATCH", "POST") else _ANY
+    return sorted((*_own_outcomes(route), *common))
+
+
+def _own_outcomes(route: Route) -> list[Outcome]:
+    """Those that not every route has."""
+    resource = route.resource
+    unknown = Outcome(404, resource.unknown, "no such object")
     match route.method:
         case "GET":
-            own = [Outcome(200, Status.SUCCESS, f"the {title}, as it was acknowledged last"), unknown]
+            own = [Outcome(200, Status.SUCCESS, "the object, as it was acknowledged last"), unknown]
         case "PUT":
             own = [
                 Outcome(200, Status.SUCCESS, "kept; replaced it, or is older than what is known and did not"),
@@ -78,45 +85,33 @@ def outcomes(route: Route) -> list[Outcome]:
             ]
     if resource.query:
         own.append(Outcome(200, Status.INVALID_PARAMETERS, "`type` can be no TokenType"))
-    if route.method in ("PUT", "PATCH", "POST"):
-        own += _BODY
-    return sorted((*own, *_ANY))
+    return own
 
 
-def versions_outcomes() -> list[Outcome]:
-    """Every way in which a request to the versions endpoints can end."""
-    return sorted((Outcome(200, Status.SUCCESS, "the versions, or the endpoints of one"), *_ANY))
+_VERSIONS = Outcome(200, Status.SUCCESS, "the versions, or the endpoints of one")
 
 
 def markdown() -> str:
     """The tables of `docs/ocpi.md`: every route, and how each can end."""
-    lines = ["| Method | URL | Versions | From | Answers (HTTP/OCPI) |", "|---|---|---|---|---|"]
-    seen: dict[tuple[str, str], tuple[list[str], Route]] = {}
+    routes: dict[tuple[str, str], tuple[list[str], str, list[Outcome]]] = {
+        ("GET", f"/ocpi/{name}"): (list(VERSIONS), "any", [_VERSIONS]) for name in ("versions", "{version}")
+    }
     for route in ROUTES:
         path = route.path.replace(f"/{route.version}/", "/{version}/")
-        seen.setdefault((route.method, path), ([], route))[0].append(route.version)
-    ends = [
-        ("GET", f"/ocpi/{name}", list(VERSIONS), "any", versions_outcomes())
-        for name in ("versions", "{version}")
-    ]
-    ends += [
-        (m, path, found, route.resource.owner, outcomes(route)) for (m, path), (found, route) in seen.items()
-    ]
-    for method, path, found, owner, ways in ends:
-        codes = ", ".join(dict.fromkeys(f"{one.http}/{one.ocpi}" for one in ways))
-        lines.append(f"| {method} | `{path}` | {', '.join(found)} | {owner} | {codes} |")
-    lines += ["", "| Method | HTTP | OCPI | When |", "|---|---|---|---|"]
-    whens: dict[Outcome, list[str]] = {}
-    for method, _, _, _, ways in ends:
+        owner = route.resource.owner
+        routes.setdefault((route.method, path), ([], owner, _own_outcomes(route)))[0].append(route.version)
+    lines = ["| Method | URL | Versions | From | Its own answers (HTTP/OCPI) |", "|---|---|---|---|---|"]
+    methods: dict[Outcome, dict[str, None]] = {}
+    for (method, path), (versions, owner, ways) in routes.items():
+        codes = ", ".join(dict.fromkeys(f"{one.http}/{one.ocpi}" for one in sorted(ways)))
+        lines.append(f"| {method} | `{path}` | {', '.join(versions)} | {owner} | {codes} |")
         for one in ways:
-            methods = whens.setdefault(one, [])
-            if method not in methods:
-                methods.append(method)
-    everywhere = {method for method, *_ in ends}
-    for one in sorted(whens):
-        methods = whens[one]
-        named = "all" if set(methods) == everywhere else ", ".join(methods)
-        lines.append(f"| {named} | {one.http} | {one.ocpi} | {one.when} |")
+            methods.setdefault(one, {})[method] = None
+    rows = [(one, ", ".join(found)) for one, found in methods.items()]
+    rows += [(one, "PUT, PATCH, POST") for one in _BODY]
+    rows += [(one, "all") for one in _ANY] + [(_OTHER_METHODS, "others")]
+    lines += ["", "| HTTP | OCPI | Method | When |", "|---|---|---|---|"]
+    lines += [f"| {one.http} | {one.ocpi} | {found} | {one.when} |" for one, found in sorted(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -231,7 +226,7 @@ def document(base: dict[str, Any]) -> dict[str, Any]:
                 "operationId": f"get_{name.replace('.', '_')}",
                 "security": [{"token": []}],
                 "parameters": _IDS,
-                "responses": _answers(versions_outcomes(), {}),
+                "responses": _answers(sorted((_VERSIONS, *_ANY)), {}),
             }
         }
     for route in ROUTES:
