@@ -589,16 +589,11 @@ def _times(length: timedelta, share: Decimal) -> timedelta:
     return timedelta(microseconds=int(Decimal(length // _MICRO) * share))
 
 
-# -- amounts
----------------------------------------------------------------------------------------------------
-
-
 def _total(walk: _Walk, *, credit: bool, untaxed: bool) -> Priced:
     extra = _stepped(walk)
-    lines: list[Line] = []
-    for key in (walk.reservation_flat, walk.flat):
-        if key is not None:
-            lines.append(_line(walk, key, Decimal(1), Decimal(1), untaxed=untaxed))
+    one = Decimal(1)
+    flats = (walk.reservation_flat, walk.flat)
+    lines = [_line(walk, key, one, one, untaxed=untaxed) for key in flats if key is not None]
     for key, quantity in walk.covered.items():
         lines.append(_line(walk, key, quantity, quantity + extra.get(key, _ZERO), untaxed=untaxed))
     sums: list[list[Decimal | None]] = [[_ZERO, _ZERO] for _ in TOTALS]
@@ -609,7 +604,7 @@ def _total(walk: _Walk, *, credit: bool, untaxed: bool) -> Priced:
     before, after = sums[0]
     limited_before, limited_after = _limited(walk, before, after)
     adjustment = Money(_minus(limited_before, before), _minus(limited_after, after))
-    totals = {name: Money(one[0], one[1]) for name, one in zip(TOTALS, sums, strict=True)}
+    totals = {name: Money(sum_[0], sum_[1]) for name, sum_ in zip(TOTALS, sums, strict=True)}
     totals["total_cost"] = Money(limited_before, limited_after)
     if credit:
         totals["total_cost"] = Money(_negative(limited_before), _negative(limited_after))

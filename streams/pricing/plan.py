@@ -225,7 +225,7 @@ class Plan:
 
 @lru_cache(maxsize=20_000)
 def _flips_of(clocks: tuple[time, ...], day: date, zone: ZoneInfo) -> tuple[datetime, ...]:
-    """When, in UTC, clocks on the wall show these times on a day, and when the zone's offset changes on it."""
+    """When, in UTC, wall clocks show these times on a day, and when the zone's offset changes on it."""
     found = set()
     for clock in clocks:
         wall = datetime.combine(day, clock, zone)
