@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from voltfold import broker
 from voltfold.jars import Progress, ensure
 from voltfold.migrate import migrate
-from voltfold.ports import LOOPBACK, free_port
+from voltfold.ports import LOOPBACK, free_port, is_free, reachable
 from voltfold.processes import Child, Role
 from voltfold.settings import Settings
 
@@ -48,10 +48,14 @@ class FolderHeldError(RuntimeError):
     """Another family lives on the data folder; the message says which process holds it."""
 
 
+class PortTakenError(RuntimeError):
+    """Somebody else listens on a port that was asked for; the message names the port and its setting."""
+
+
 class Family:
     """All processes on one data folder, or `only` some roles. Use it as an asynchronous context manager.
 
-    Raises FolderHeldError, ChildFailedError or JarError on entering, with nothing left running.
+    Raises FolderHeldError, PortTakenError, ChildFailedError or JarError on entering; then nothing runs.
     """
 
     def __init__(
@@ -140,6 +144,9 @@ class Family:
             "kafka": settings.kafka_port,
             "clickhouse": settings.clickhouse_port,
         }
+        for name, wanted in fixed.items():
+            if wanted and not is_free(wanted, reachable(settings.api_host) if name == "api" else LOOPBACK):
+                raise PortTakenError(f"port {wanted} is taken (VOLTFOLD_{name.upper()}_PORT)")
         names = ["api", "kafka", "controller", "clickhouse", "sink"]
         names += [f"worker-{n}" for n in range(settings.workers)]
         names += [f"api-health-{n}" for n in range(settings.api_workers) if settings.api_workers > 1]
@@ -149,7 +156,7 @@ class Family:
         self.clickhouse = settings.clickhouse or ""
         if "analytics" in self._only and not self.clickhouse:
             self.clickhouse = f"http://{LOOPBACK}:{self.ports['clickhouse']}"
-        self.api = f"http://{settings.api_host}:{self.ports['api']}"
+        self.api = f"http://{reachable(settings.api_host)}:{self.ports['api']}"
 
     async def _servers(self) -> None:
         """Start Kafka and ClickHouse, those that are not given; then make topics and tables."""
@@ -182,7 +189,7 @@ class Family:
 
     def _apis(self) -> None:
         """Start the API processes. Several share a port, so each has another one to be asked how it is."""
-        count, host = self.settings.api_workers, self.settings.api_host
+        count, host = self.settings.api_workers, reachable(self.settings.api_host)
         for number in range(count):
             name = f"api-{number}" if number else "api"
             port = self.ports["api" if count == 1 else f"api-health-{number}"]
@@ -231,7 +238,7 @@ class Family:
         return check
 
     def _health(self, name: str) -> Callable[[], Awaitable[bool]]:
-        return self._answers(f"http://{LOOPBACK}:{self.ports[name]}/health")
+        return self._answers(f"http://{reachable(self.settings.health_host)}:{self.ports[name]}/health")
 
     def _note(self) -> None:
         """Keep run.json true: who holds the folder, where everything is."""

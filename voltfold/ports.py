@@ -9,6 +9,11 @@ from pathlib import Path
 LOOPBACK = "127.0.0.1"
 
 
+def reachable(host: str) -> str:
+    """Where a client on this machine finds a server that listens on `host`, which may mean all addresses."""
+    return LOOPBACK if host in ("", "0.0.0.0", "::", "*") else host  # noqa: S104 - nothing is bound here
+
+
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could listen there now."""
     with socket.socket() as probe:

@@ -111,3 +111,12 @@ class Settings(BaseSettings):
     def but(self, **changes: object) -> Self:
         """A copy with some values changed, checked as all are; None leaves a value as it is."""
         return type(self)(**{**self.model_dump(), **{k: v for k, v in changes.items() if v is not None}})
+
+
+def table() -> str:
+    """Every setting as a Markdown table: its variable, its default, what it means."""
+    rows = ["| variable | default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `VOLTFOLD_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"

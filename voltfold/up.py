@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from voltfold.family import Family, FolderHeldError, remember
+from voltfold.family import Family, FolderHeldError, PortTakenError, remember
 from voltfold.jars import JarError
 from voltfold.jars import Progress as JarProgress
 from voltfold.processes import ChildFailedError
@@ -26,7 +26,7 @@ def run(settings: Settings, *, as_json: bool) -> None:
     """Start the family, say where it is, and keep it until SIGINT or SIGTERM; exit with 1 if it cannot."""
     try:
         asyncio.run(_run(settings, as_json=as_json))
-    except (FolderHeldError, ChildFailedError, JarError) as error:
+    except (FolderHeldError, PortTakenError, ChildFailedError, JarError) as error:
         console.print(f"voltfold: {error}", style="red", markup=False, highlight=False)
         sys.exit(1)
 

@@ -18,7 +18,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from schemas.topics import Topic
-from voltfold.family import Family, FolderHeldError, is_running, read_run
+from voltfold.family import Family, FolderHeldError, PortTakenError, is_running, read_run
 from voltfold.processes import Child, ChildFailedError, Role
 from voltfold.settings import Settings
 from voltfold.topics import create_topics
@@ -189,3 +189,14 @@ async def test_a_child_that_will_not_stop(tmp_path: Path) -> None:
     assert 0.4 < time.monotonic() - began < 3
     assert not psutil.pid_exists(pid)
     assert not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE
+
+
+async def test_a_taken_port_is_named(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    """Before anything is started, and the folder is free again."""
+    port = free_port()
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+    async with server:
+        with pytest.raises(PortTakenError, match=rf"port {port} .*VOLTFOLD_CLICKHOUSE_PORT"):
+            async with Family(Settings(data=tmp_path, clickhouse_port=port), only=SERVERS):
+                pass
+    assert is_running(tmp_path) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from voltfold.settings import Settings
+from voltfold.settings import Settings, table
 
 
 def test_every_setting_is_explained() -> None:
@@ -56,3 +56,9 @@ def test_changes_are_checked_too() -> None:
     assert settings.but(workers=None, api_port=1234) == Settings(workers=2, api_port=1234)
     with pytest.raises(ValidationError):
         settings.but(api_port=0)
+
+
+def test_the_manual_has_every_setting() -> None:
+    """docs/operating.md has the very table that the settings make: copy `table()` there when it differs."""
+    manual = (Path(__file__).parents[2] / "docs" / "operating.md").read_text("utf-8")
+    assert table() in manual
