@@ -126,15 +126,9 @@ def price_session(
 ) -> Priced:
     """The price of a session so far: until its end, else until its last update. Raises PricingError."""
     end = session.end_date_time or max(session.last_updated, session.start_date_time)
-    return _price(
-        session.charging_periods,
-        session.start_date_time,
-        end,
-        tariffs,
-        time_zone,
-        credit=False,
-        explain=explain,
-    )
+    plans = [plan_of(tariff) for tariff in tariffs]
+    start = session.start_date_time
+    return price_periods(session.charging_periods, start, end, plans, time_zone, explain=explain)
 
 
 def price_cdr(
@@ -150,11 +144,11 @@ def price_cdr(
     A credit CDR has the negative total_cost of the CDR that it credits, and all else as that has it
     (mod_cdrs, "Credit CDRs"). `untaxed`: a price without VAT has none (2.2.1), instead of an unknown one.
     """
-    return _price(
+    return price_periods(
         cdr.charging_periods,
         cdr.start_date_time,
         cdr.end_date_time,
-        cdr.tariffs if tariffs is None else tariffs,
+        [plan_of(tariff) for tariff in (cdr.tariffs if tariffs is None else tariffs)],
         time_zone,
         credit=bool(cdr.credit),
         explain=explain,
@@ -162,26 +156,37 @@ def price_cdr(
     )
 
 
-def _price(
+def price_periods(
     periods: Sequence[ChargingPeriod],
     start: datetime,
     end: datetime,
-    tariffs: Sequence[Tariff],
+    plans: list[Plan],
     time_zone: str | None,
     *,
-    credit: bool,
-    explain: bool,
+    credit: bool = False,
+    explain: bool = False,
     untaxed: bool = False,
 ) -> Priced:
-    if not tariffs:
+    """The price of charging periods by compiled tariffs. See `price_cdr`. Raises PricingError."""
+    if not plans:
         raise PricingError("tariff_unknown", "tariffs", "there is no tariff to price with")
-    plans = [plan_of(tariff) for tariff in tariffs]
     if end < start:
         raise PricingError("end_before_start", "end_date_time", "the session ends before it starts")
     with localcontext(_EXACT):
         walk = _Walk(plans, start, end, time_zone, explain=explain)
         walk.all(periods)
         return _total(walk, credit=credit, untaxed=untaxed)
+
+
+class _Run:
+    """Periods in a row to which the same components apply."""
+
+    __slots__ = ("active", "energy", "index", "parking", "time")
+
+    def __init__(self) -> None:
+        self.active: Active | None = None
+        self.index = 0
+        self.energy = self.time = self.parking = _ZERO
 
 
 class _Walk:
@@ -244,9 +249,12 @@ class _Walk:
                 break
             previous = one.start_date_time
         choose = self._chooser(ordered)
-        expired = self._is_expired(ordered)
+        expired: bool | None = None
         derive = self._must_derive(ordered)
         last = len(ordered) - 1
+        under: str | None = None
+        index: int | None = None
+        run = _Run()
         for number, period in enumerate(ordered):
             begin = period.start_date_time
             until = ordered[number + 1].start_date_time if number < last else max(self.end, begin)
@@ -290,30 +298,62 @@ class _Walk:
                     time = hours
                 else:
                     parking = hours
-            index = choose(period)
+            if (name := period.tariff_id) != under or not number:
+                under, index = name, choose(name)
             if index is None:
+                self._flush(run)
                 self._count(energy, time, parking)
                 continue
             plan = self.plans[index]
             self.used[index] = None
             if reserved:
+                self._flush(run)
+                if expired is None:
+                    expired = self._is_expired(ordered)
                 self._reserve(index, plan, number, begin, until, reserved, expired)
                 if not (energy or time or parking):
                     continue
-            if plan.always is not None:
-                self._cover(index, plan.always, number, begin, until, energy, time, parking, UNKNOWN)
-                continue
+            active = plan.always
             load = UNKNOWN
-            if plan.by_load:
-                load = self._load(number, plan, low, high, mid, weak, strong, power, energy, time)
-            elif (
-                plan is self._calm_plan and until <= self._calm_until and self.kwh + energy <= self._calm_kwh
-            ):
-                self._cover(index, self._calm, number, begin, until, energy, time, parking, load)
+            if active is None:
+                if plan.by_load:
+                    load = self._load(number, plan, low, high, mid, weak, strong, power, energy, time)
+                elif (
+                    plan is self._calm_plan
+                    and until <= self._calm_until
+                    and self.kwh + run.energy + energy <= self._calm_kwh
+                ):
+                    active = self._calm
+            if active is None or self.explain:
+                self._flush(run)
+                if active is None:
+                    self._span(index, plan, number, begin, until, energy, time, parking, load)
+                else:
+                    self._cover(index, active, number, begin, until, energy, time, parking, load)
                 continue
-            self._span(index, plan, number, begin, until, energy, time, parking, load)
+            # Nothing changes within this period: it is counted together with its neighbours.
+            if (
+                active is not run.active
+                or index != run.index
+                or (time and run.parking)
+                or (parking and run.time)
+            ):
+                self._flush(run)
+                run.active, run.index = active, index
+            run.energy += energy
+            run.time += time
+            run.parking += parking
+        self._flush(run)
 
-    def _chooser(self, periods: Sequence[ChargingPeriod]) -> Callable[[ChargingPeriod], int | None]:
+    def _flush(self, run: _Run) -> None:
+        """Cover what has gathered."""
+        if run.active is not None:
+            start = self.start
+            self._cover(run.index, run.active, 0, start, start, run.energy, run.time, run.parking, UNKNOWN)
+            run.active = None
+            run.energy = run.time = run.parking = _ZERO
+
+    def _chooser(self, periods: Sequence[ChargingPeriod]) -> Callable[[str | None], int | None]:
         """Which tariff a period is under. One that names none has none (mod_cdrs, "ChargingPeriod").
 
         When no period names one (2.1.1 cannot), the first tariff that is valid at the start applies to all.
@@ -341,11 +381,11 @@ class _Walk:
             names = ", ".join(sorted(missing))
             raise PricingError("tariff_unknown", "charging_periods", f"no tariff is known by the id {names}")
 
-        def choose(period: ChargingPeriod) -> int | None:
-            if period.tariff_id is None:
+        def choose(name: str | None) -> int | None:
+            if name is None:
                 self.warn("period_without_tariff", "charging_periods", "a period names no tariff: it is free")
                 return None
-            return index[period.tariff_id.upper()]
+            return index[name.upper()]
 
         return choose
 
