@@ -177,6 +177,7 @@ class Plan:
         if clocks or any(c.days is not None or c.first or c.last for c in conditions):
             clocks.add(time.min)
         self.clocks = tuple(sorted(clocks))
+        self.first_date = min((c.first for c in conditions if c.first is not None), default=None)
         self.by_clock = bool(self.clocks)
         self.by_current = any(c.min_current is not None or c.max_current is not None for c in conditions)
         self.by_power = any(c.min_power is not None or c.max_power is not None for c in conditions)
