@@ -142,7 +142,8 @@ def broker(
     port: PortOption = None,
     controller_port: PortOption = None,
     fetch_only: Annotated[
-        bool, typer.Option("--fetch-only", help="Download Kafka's jars, and no more.")
+        bool,
+        typer.Option("--fetch-only", help="Download Kafka's jars, start it once to warm up, and no more."),
     ] = False,
 ) -> None:
     """Run the local Kafka broker (port 9092 unless given)."""

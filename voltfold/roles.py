@@ -17,7 +17,7 @@ def topics_of(settings: Settings) -> Topics:
 
 
 def broker(settings: Settings, controller_port: int | None, *, fetch_only: bool = False) -> None:
-    """Become the local broker; with `fetch_only`, only see that its jars are here."""
+    """Become the local broker; with `fetch_only`, only get its jars, and rehearse its start."""
     from voltfold import broker as kafka
     from voltfold.jars import JarError, ensure
     from voltfold.up import jar_progress
@@ -28,6 +28,7 @@ def broker(settings: Settings, controller_port: int | None, *, fetch_only: bool 
     except JarError as error:
         sys.exit(f"voltfold: {error}")
     if fetch_only:
+        kafka.rehearse()
         return
     port = settings.kafka_port or 9092
     config = kafka.BrokerConfig(

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from schemas.topics import Topics
+from voltfold import broker as kafka_broker
+from voltfold.broker import BrokerConfig, prepare, rehearse, wait_until_ready
+from voltfold.processes import die_with_parent
 from voltfold.topics import create_topics
 
 
@@ -35,3 +43,49 @@ async def test_large_records_survive_a_transaction(broker: str, topics: Topics) 
 async def test_topics_are_created_once(broker: str, topics: Topics) -> None:
     """Creating the catalogue again changes nothing."""
     assert await create_topics(broker, topics.all()) == 0
+
+
+MAPPED = "Mapped static  region #1"
+"""What Java says when it uses a recording."""
+
+
+async def _starts(folder: Path, free_port: Callable[[], int]) -> str:
+    """Start a broker, wait until it is ready, stop it; what it said."""
+    config = BrokerConfig(folder, free_port(), free_port())
+    command = prepare(config)
+    with (folder / "output").open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *[command[0], "-Xlog:aot", *command[1:]],
+            stdout=output,
+            stderr=output,
+            preexec_fn=die_with_parent,
+        )
+    try:
+        await wait_until_ready(config.address, 40)
+    finally:
+        process.terminate()
+        await process.wait()
+    return (folder / "output").read_text()
+
+
+async def test_a_rehearsed_broker_uses_what_was_recorded(
+    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time Java writes down what it loads; later starts read that. Asked again, it stays."""
+    recorded = tmp_path / "broker.aot"
+    monkeypatch.setattr(kafka_broker, "recording", lambda: recorded)
+    assert await asyncio.to_thread(rehearse)
+    written = recorded.stat()
+    assert await asyncio.to_thread(rehearse)
+    assert recorded.stat() == written
+    assert MAPPED in await _starts(tmp_path / "kafka", free_port)
+
+
+async def test_a_broken_recording_does_no_harm(
+    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker starts without it."""
+    recorded = tmp_path / "broker.aot"
+    recorded.write_bytes(b"half of a file")
+    monkeypatch.setattr(kafka_broker, "recording", lambda: recorded)
+    assert MAPPED not in await _starts(tmp_path / "kafka", free_port)
