@@ -41,6 +41,7 @@ _EXACT = Context(prec=40, rounding=ROUND_HALF_EVEN)
 _ROUNDED = Decimal("1e-9")
 _NOISE = Decimal("1e-20")  # shares of a period add up to the whole within this
 _ZERO = Decimal(0)
+_ONE = Decimal(1)
 _HOUR = Decimal(3600)
 _THOUSAND = Decimal(1000)
 _HUNDRED = Decimal(100)
@@ -66,6 +67,9 @@ class Money(NamedTuple):
 
     before_taxes: Decimal | None
     after_taxes: Decimal | None
+
+
+_FREE = Money(_ZERO, _ZERO)
 
 
 class PriceWarning(NamedTuple):
@@ -400,12 +404,7 @@ class _Walk:
 
     def _must_derive(self, periods: Sequence[ChargingPeriod]) -> bool:
         """Whether times must be read off the clock: the tariff prices time, and no period says any."""
-        priced = any(
-            element.components[TIME] or element.components[PARKING]
-            for plan in self.plans
-            for element in plan.elements
-        )
-        if not priced:
+        if not any(plan.by_time for plan in self.plans):
             return False
         times = ("TIME", "PARKING_TIME", "RESERVATION_TIME")
         if not periods or any(d.type in times for period in periods for d in period.dimensions):
@@ -631,34 +630,40 @@ def _times(length: timedelta, share: Decimal) -> timedelta:
 
 def _total(walk: _Walk, *, credit: bool, untaxed: bool) -> Priced:
     extra = _stepped(walk)
-    one = Decimal(1)
     flats = (walk.reservation_flat, walk.flat)
-    lines = [_line(walk, key, one, one, untaxed=untaxed) for key in flats if key is not None]
+    lines = [_line(walk, key, _ONE, _ONE, untaxed=untaxed) for key in flats if key is not None]
     for key, quantity in walk.covered.items():
         lines.append(_line(walk, key, quantity, quantity + extra.get(key, _ZERO), untaxed=untaxed))
-    sums: list[list[Decimal | None]] = [[_ZERO, _ZERO] for _ in TOTALS]
+    parts: dict[int, Money] = {}
+    total = _FREE
     for line in lines:
-        part = _RESERVATION if line.component.reservation else _TOTAL_OF[line.component.dimension]
-        for number in (0, part):
-            sums[number] = [_plus(have, more) for have, more in zip(sums[number], line.cost, strict=True)]
-    before, after = sums[0]
-    limited_before, limited_after = _limited(walk, before, after)
-    adjustment = Money(_minus(limited_before, before), _minus(limited_after, after))
-    totals = {name: Money(sum_[0], sum_[1]) for name, sum_ in zip(TOTALS, sums, strict=True)}
-    totals["total_cost"] = Money(limited_before, limited_after)
+        component = line.component
+        part = _RESERVATION if component.reservation else _TOTAL_OF[component.dimension]
+        parts[part] = _plus(parts[part], line.cost) if part in parts else line.cost
+        total = _plus(total, line.cost)
+    plan = walk.plans[next(iter(walk.used), 0)]
+    adjustment = _FREE
+    if plan.min_price is not None or plan.max_price is not None:
+        limited = _limited(plan, total)
+        adjustment = Money(
+            _minus(limited.before_taxes, total.before_taxes), _minus(limited.after_taxes, total.after_taxes)
+        )
+        total = limited
     if credit:
-        totals["total_cost"] = Money(_negative(limited_before), _negative(limited_after))
-    used = [walk.plans[index] for index in walk.used] or walk.plans[:1]
+        total = Money(_negative(total.before_taxes), _negative(total.after_taxes))
+    totals = {name: parts.get(number, _FREE) for number, name in enumerate(TOTALS)}
+    totals["total_cost"] = total
+    used = walk.used or (0,)
     return Priced(
-        currency=walk.plans[0].currency,
+        currency=plan.currency,
         totals=totals,
-        total_energy=_clean(walk.kwh),
+        total_energy=walk.kwh,
         total_time=_hours(walk.end - walk.start),
-        total_parking_time=_clean(walk.parking),
+        total_parking_time=walk.parking,
         adjustment=adjustment,
         lines=lines,
         warnings=walk.warnings,
-        tariffs=list(dict.fromkeys(plan.hash for plan in used)),
+        tariffs=list(dict.fromkeys(walk.plans[index].hash for index in used)),
         segments=walk.segments,
         plans=walk.plans,
     )
@@ -678,24 +683,20 @@ def _stepped(walk: _Walk) -> dict[tuple[int, Component], Decimal]:
     ):
         if key is None:
             continue
-        component = key[1]
-        if component.step < 1:
-            walk.warn("step_size_invalid", "tariffs", f"a step_size of {component.step} rounds nothing")
+        last = key[1]
+        if last.step < 1:
+            walk.warn("step_size_invalid", "tariffs", f"a step_size of {last.step} rounds nothing")
             continue
-        total = sum(
-            (
-                quantity
-                for (_, one), quantity in walk.covered.items()
-                if one.dimension == component.dimension and one.reservation == component.reservation
-            ),
-            _ZERO,
-        )
+        total = _ZERO
+        for (_, one), quantity in walk.covered.items():
+            if one.dimension == last.dimension and one.reservation == last.reservation:
+                total += quantity
         if total <= 0:
             continue
-        steps = _clean(total * unit) / component.step
+        steps = (total * unit).quantize(_NOISE) / last.step
         whole = steps.to_integral_value(rounding=ROUND_CEILING)
         if whole != steps:
-            extra[key] = (whole * component.step) / unit - total
+            extra[key] = (whole * last.step) / unit - total
     return extra
 
 
@@ -724,22 +725,20 @@ def _line(
         else:
             after = None
     cost = Money(_round(before), _round(after))
-    return Line(component, plan.id, _clean(quantity), _clean(billed), cost)
+    return Line(component, plan.id, quantity, billed, cost)
 
 
-def _limited(
-    walk: _Walk, before: Decimal | None, after: Decimal | None
-) -> tuple[Decimal | None, Decimal | None]:
+def _limited(plan: Plan, total: Money) -> Money:
     """min_price and max_price: both tax bases hold (mod_tariffs, notes on `min_price` and `max_price`).
 
     Of several tariffs, the first that was used has a say. A limit without taxes limits what is after taxes in
     the same proportion.
     """
-    plan = walk.plans[next(iter(walk.used), 0)]
+    before, after = total
     for limit, pick in ((plan.min_price, max), (plan.max_price, min)):
         if limit is not None:
             before, after = _limit(limit, pick, before, after)
-    return before, after
+    return Money(before, after)
 
 
 def _limit(
@@ -762,14 +761,14 @@ def _round(amount: Decimal | None) -> Decimal | None:
     return None if amount is None else amount.quantize(_ROUNDED)
 
 
-def _clean(quantity: Decimal) -> Decimal:
-    """Without the noise of shares, and without needless zeros."""
-    rounded = quantity.quantize(_NOISE)
-    return rounded if quantity - rounded else quantity
-
-
-def _plus(one: Decimal | None, other: Decimal | None) -> Decimal | None:
-    return None if one is None or other is None else one + other
+def _plus(one: Money, other: Money) -> Money:
+    before = None
+    if one[0] is not None and other[0] is not None:
+        before = one[0] + other[0]
+    after = None
+    if one[1] is not None and other[1] is not None:
+        after = one[1] + other[1]
+    return Money(before, after)
 
 
 def _minus(one: Decimal | None, other: Decimal | None) -> Decimal | None:

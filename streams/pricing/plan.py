@@ -7,6 +7,7 @@ so far, time so far, current and power), it answers with the first matching comp
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -26,6 +27,8 @@ _DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SU
 ANY_TIME = datetime(1, 1, 1)  # noqa: DTZ001 - local, where no clock matters
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
+LONGEST = 400
+"""Days that a session may last to be priced by the time of day."""
 
 
 class PricingError(ValueError):
@@ -182,6 +185,7 @@ class Plan:
         self.by_current = any(c.min_current is not None or c.max_current is not None for c in conditions)
         self.by_power = any(c.min_power is not None or c.max_power is not None for c in conditions)
         self.by_load = self.by_current or self.by_power
+        self.by_time = any(e.components[TIME] or e.components[PARKING] for e in self.elements)
         self.always: Active | None = None
         if not conditions:
             self.always = self.active(ANY_TIME, Decimal(0), timedelta(0), UNKNOWN)
@@ -215,13 +219,30 @@ class Plan:
         Wall clocks decide, so an hour that a change to or from daylight saving time skips or repeats counts
         as the clock on the wall shows it.
         """
-        found = {began + limit for limit in self.durations}
+        found: Sequence[datetime] = ()
         if self.clocks:
-            day, last = start.date() - _DAY, end.date() + _DAY
-            while day <= last:
-                found.update(_flips_of(self.clocks, day, zone))
-                day += _DAY
-        return sorted(moment for moment in found if start < moment < end)
+            found = _flips_between(self.clocks, start.date(), end.date(), zone)
+        if self.durations:
+            found = sorted({*found, *(began + limit for limit in self.durations)})
+        return list(found[bisect_right(found, start) : bisect_left(found, end)])
+
+
+@lru_cache(maxsize=10_000)
+def _flips_between(clocks: tuple[time, ...], first: date, last: date, zone: ZoneInfo) -> tuple[datetime, ...]:
+    """Flips from the day before one to the day after another, in order. Raises PricingError beyond a year."""
+    days = (last - first).days
+    if days > LONGEST:
+        message = f"{days} days are too many to price by the clock; {LONGEST} are the most"
+        raise PricingError("session_too_long", "end_date_time", message)
+    found: set[datetime] = set()
+    try:
+        for number in range(-1, days + 2):
+            found.update(_flips_of(clocks, first + number * _DAY, zone))
+    except OverflowError:
+        raise PricingError(
+            "date_out_of_range", "start_date_time", "is not in a year that has prices"
+        ) from None
+    return tuple(sorted(found))
 
 
 @lru_cache(maxsize=20_000)
