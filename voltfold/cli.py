@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from voltfold import pricing_commands
 from voltfold.processes import follow_parent
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ CountOption = Annotated[int | None, typer.Option(min=1, help="How many (default:
 
 partner_app = typer.Typer(help="Partners: who may speak OCPI to us.", no_args_is_help=True)
 app.add_typer(partner_app, name="partner")
+pricing_commands.register(app)
 
 
 def main() -> None:
