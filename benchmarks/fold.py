@@ -77,10 +77,10 @@ async def voltfold(kafka: str, total: int, folder: Path, *, fold: Any = None) ->
     worker = Worker(WorkerConfig(kafka, topics, folder), [folding])
     counter = metrics.RECORDS.labels(sessions.name)
     running = asyncio.create_task(worker.run())
-    while not worker.health()["ready"] and not running.done():
+    while not worker.health()["ready"] and not running.done():  # noqa: ASYNC110 - nothing tells us
         await asyncio.sleep(0.005)
     started = time.perf_counter()
-    while (count := counter._value.get()) < total and not running.done():
+    while (count := counter._value.get()) < total and not running.done():  # noqa: ASYNC110 - nothing tells us
         await asyncio.sleep(0.02)
     rate = round(count / (time.perf_counter() - started))
     running.cancel()
