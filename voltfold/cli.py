@@ -184,12 +184,15 @@ def demo(
         Path | None, typer.Option(exists=True, dir_okay=False, help="CSV of sessions.")
     ] = None,
     data: DataOption = None,
+    picture: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Save the summary as a picture (SVG).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Four busy weeks of a real garage, from OCPI push to settled bill."""
     from voltfold import demo as command
 
-    command.main(sessions=sessions, data=data, as_json=as_json)
+    command.main(sessions=sessions, data=data, as_json=as_json, picture=picture)
 
 
 @app.command()
