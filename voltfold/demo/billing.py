@@ -185,9 +185,11 @@ def reckon(pieces: list[Piece], name: str) -> Bill:
     spent = Decimal(0)
     rate = Decimal(0)
     for one in charging:
-        rate = _rate(one, spent, name)
-        bill.energy += one.kwh * rate
+        # A period that no cut could split, since it lasts a second, may still reach over the threshold.
+        low = min(max(TIER - spent, Decimal(0)), one.kwh) if name == "TIERS" else Decimal(0)
         spent += one.kwh
+        rate = LOW if low == one.kwh and name == "TIERS" else _rate(one, name)
+        bill.energy += low * LOW + (one.kwh - low) * rate
     # The total is rounded up to a watt-hour, once, at the last price (mod_cdrs, "step_size").
     bill.energy += (_up(spent * 1000, 1) / 1000 - spent) * rate
     if name == "START":
@@ -202,11 +204,11 @@ def reckon(pieces: list[Piece], name: str) -> Bill:
     return bill
 
 
-def _rate(piece: Piece, spent: Decimal, name: str) -> Decimal:
+def _rate(piece: Piece, name: str) -> Decimal:
     if name == "START":
         return ENERGY_START
     if name == "TIERS":
-        return LOW if spent < TIER else HIGH
+        return HIGH
     local = piece.start.astimezone(_ZONE)
     return DAY if local.weekday() < 5 and 8 <= local.hour < 18 else NIGHT
 

@@ -92,10 +92,11 @@ def _rows(name: str, text: str, problems: list[str]) -> Iterator[Visit]:
             found = _visit(where, row, problems)
             if found is None:
                 continue
-            if found.session in seen:
-                problems.append(f"{where}: session: {found.session} is on line {seen[found.session]} already")
+            identity = found.session.upper()  # OCPI's identifiers ignore case
+            if identity in seen:
+                problems.append(f"{where}: session: {found.session} is on line {seen[identity]} already")
                 continue
-            seen[found.session] = reader.line_num
+            seen[identity] = reader.line_num
             yield found
     except csv.Error as error:
         problems.append(f"{name}:{reader.line_num}: {error}")
