@@ -147,15 +147,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run(config: ApiConfig) -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight are finished first (`Limits.grace`)."""
+def run(config: ApiConfig, log: Log | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight are finished first (`Limits.grace`).
+
+    `log` as in `create_app`.
+    """
     sockets = [listening_socket(config.host, config.port, reuse_port=config.reuse_port)]
     if config.own_port is not None:
         sockets.append(listening_socket(config.host, config.own_port))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)  # its debug records are made even if unread
     server = _Server(
         uvicorn.Config(
-            create_app(config),
+            create_app(config, log),
             loop="uvloop",
             http="httptools",
             ws="none",

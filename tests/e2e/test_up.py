@@ -288,14 +288,29 @@ def test_it_stops_without_a_trace_and_comes_back_with_its_data(up: Up) -> None:
     assert up.stop(signal.SIGINT) == 0
     assert not any(each.is_running() for each in below)
     assert not (up.folder / "run.json").exists()
-    busy = os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
+    _, before_start = _busy_seconds()
     up.start()
+    ours, after_start = _busy_seconds(up)
+    others = (after_start - before_start - ours) / (up.seconds * (os.cpu_count() or 1))
     assert {name: up.said[name] for name in ("api", "clickhouse", "kafka")} == {
         name: said[name] for name in ("api", "clickhouse", "kafka")
     }
     assert _figures(up) == before
-    assert up.seconds < (60 if busy else 20), "ready, warm"
+    # What others on this machine take is no fault of the family's.
+    assert up.seconds < (20 if others < 0.25 else 60), f"{others:.0%} of the processors were others'"
     assert up.stop() == 0
+
+
+def _busy_seconds(up: Up | None = None) -> tuple[float, float]:
+    """Processor time that a family has used, and all of this machine's, in seconds."""
+    used = 0.0
+    if up and up.process:
+        whole = psutil.Process(up.process.pid)
+        for each in [whole, *whole.children(recursive=True)]:
+            times = each.cpu_times()
+            used += times.user + times.system
+    machine = psutil.cpu_times()
+    return used, machine.user + machine.system + machine.nice
 
 
 @pytest.mark.timeout(200)

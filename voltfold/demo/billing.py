@@ -124,7 +124,7 @@ def tariff(name: str, last_updated: str) -> dict[str, Any]:
 
 
 def cut(visit: Visit, name: str) -> list[Piece]:
-    """The visit's charging periods: cut wherever the price changes (mod_cdrs, "ChargingPeriod"), and now and then.
+    """The visit's charging periods: cut where the price changes (mod_cdrs, "ChargingPeriod"), and elsewhere.
 
     Energy flows evenly while the vehicle charges.
     """

@@ -171,16 +171,17 @@ async def _settled(client: Client, garage: Garage, talk: Console) -> dict[str, A
 
 def _problems(found: dict[str, Any], garage: Garage) -> list[str]:
     """What is not as it must be, in words."""
-    problems = []
-    for name in ("sessions", "cdrs", "settlement_entries"):
-        if found[name] != len(garage.visits):
-            problems.append(
-                f"{found[name]} {name.replace('_', ' ')}, and {len(garage.visits)} sessions in the CSV"
-            )
+    problems = [
+        f"{found[name]} {name.replace('_', ' ')}, and {len(garage.visits)} sessions in the CSV"
+        for name in ("sessions", "cdrs", "settlement_entries")
+        if found[name] != len(garage.visits)
+    ]
     kwh = sum((visit.energy_kwh for visit in garage.visits), Decimal(0))
-    for name in ("kwh", "billed_kwh"):
-        if abs(found[name] - kwh) > Decimal("0.001"):
-            problems.append(f"{found[name]} {name.replace('_', ' ')}, and {kwh} kWh in the CSV")
+    problems.extend(
+        f"{found[name]} {name.replace('_', ' ')}, and {kwh} kWh in the CSV"
+        for name in ("kwh", "billed_kwh")
+        if abs(found[name] - kwh) > Decimal("0.001")
+    )
     missed = found["wrong_bills_seeded"] - found["wrong_bills_found"]
     if missed:
         problems.append(f"{missed} wrong bills were not found")

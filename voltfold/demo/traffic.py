@@ -1,7 +1,7 @@
-"""The garage's day as its operator tells it: OCPI over HTTP, in virtual time, every session's requests in order.
+"""The garage's day as its operator tells it: OCPI over HTTP, virtual time, each session's requests in order.
 
-A request that fails for a reason that passes (no connection, 429, 5xx) is sent again, byte for byte, until it is
-answered; that is what OCPI partners do, and why a server may die at any moment.
+A request that fails for a reason that passes (no connection, 429, 5xx) is sent again, byte for byte, until it
+is answered; that is what OCPI partners do, and why a server may die at any moment.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Garage:
         return ("2.2.1", "2.3.0")[self.stations.index(station) % 2]
 
     def prepare(self) -> Iterator[tuple[int | None, str, str, tuple[str, ...], Json]]:
-        """What must be known first: tariffs, the location, tokens. Provider (None: operator), version, what."""
+        """What must be known first: tariffs, location, tokens. Provider (None: operator), version, what."""
         stamp = _stamp(self.opened)
         for name in billing.TARIFFS:
             yield None, "2.2.1", "tariffs", (*OPERATOR[:2], name), billing.tariff(name, stamp)
