@@ -24,7 +24,9 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-FETCH_WAIT_MS = 50
+FETCH_WAIT_MS, FETCH_ENOUGH_BYTES = 50, 64 << 10
+"""A fetch is answered after the first, or as soon as there is so much: a fetch for every record that comes
+alone would cost broker and worker more than the record does."""
 _PARTITION_BYTES = 2 << 20
 _FETCH_BYTES = 32 << 20
 _HELD_POLL = 0.02
@@ -52,6 +54,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
         # Faust has no settings for these; the consumer looks at them when it starts.
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._fetch_min_bytes = FETCH_ENOUGH_BYTES
         consumer._max_partition_fetch_bytes = _PARTITION_BYTES
         consumer._fetch_max_bytes = _FETCH_BYTES
         # A partition stays with its worker if it can: a store that need not move need not be restored. The

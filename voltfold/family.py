@@ -25,7 +25,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import aiohttp
 from filelock import FileLock, Timeout
 
 from voltfold import broker
@@ -76,7 +76,7 @@ class Family:
         self._progress = progress
         self._report = report or (lambda _: None)
         self._lock = FileLock(self.folder / "lock")
-        self._http = httpx.AsyncClient(timeout=5, trust_env=False)
+        self._http: aiohttp.ClientSession | None = None
 
     @property
     def pids(self) -> dict[str, int]:
@@ -91,6 +91,7 @@ class Family:
         self._hold()
         try:
             started = monotonic()
+            self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5))
             self._choose_ports()
             await self._servers()
             await self._ourselves()
@@ -111,7 +112,8 @@ class Family:
             leaving = [child for name, child in self.children.items() if name.split("-")[0] in tier]
             await asyncio.gather(*(child.stop() for child in leaving))
         self.children.clear()
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.close()
         if self._lock.is_locked:
             with contextlib.suppress(FileNotFoundError):
                 (self.folder / "run.json").unlink()
@@ -230,9 +232,11 @@ class Family:
         """A health check: whether a GET of the URL is answered with success."""
 
         async def check() -> bool:
+            assert self._http is not None
             try:
-                return (await self._http.get(url)).is_success
-            except httpx.HTTPError:
+                async with self._http.get(url) as answer:
+                    return answer.ok
+            except (aiohttp.ClientError, TimeoutError):
                 return False
 
         return check

@@ -12,7 +12,6 @@ NOISY = {
     "aiokafka.consumer.group_coordinator": logging.ERROR,
     "faust": logging.INFO,
     "mode": logging.INFO,
-    "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "urllib3": logging.WARNING,
     "uvicorn.access": logging.WARNING,

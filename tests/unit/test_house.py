@@ -41,7 +41,7 @@ IMPURE = frozenset(
             "rocksdict",
             "chdb",
             "clickhouse_connect",
-            "httpx",
+            "aiohttp",
             "prometheus_client",
         ),
         *("asyncio", "threading", "subprocess", "socket", "ssl", "urllib", "os", "logging"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import httpx
+import aiohttp
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from rich.console import Console
@@ -105,8 +105,7 @@ def _short(folder: Path) -> Path:
 async def _push(family: Family, garage: Garage, talk: Console) -> None:
     """Register the partners, prepare, and tell every story, with a bar that shows rate and time left."""
     topics = topics_of(family.settings)
-    limits = httpx.Limits(max_connections=64)
-    async with httpx.AsyncClient(timeout=20, limits=limits, trust_env=False) as http:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)) as http:
         partners = []
         for country, party, role, name in (OPERATOR, *PROVIDERS):
             token = await add_partner(family.kafka, topics, country, party, [role], name)

@@ -16,9 +16,10 @@ from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
 
-import httpx
+import aiohttp
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from yarl import URL
 
 from voltfold.demo import billing
 from voltfold.demo.billing import CURRENCY, Bill, Piece, shown
@@ -50,7 +51,7 @@ class _PassingError(RuntimeError):
 class Partner:
     """A partner's side of OCPI: its token, and the endpoints that version details name."""
 
-    def __init__(self, client: httpx.AsyncClient, api: str, token: str) -> None:
+    def __init__(self, client: aiohttp.ClientSession, api: str, token: str) -> None:
         self._client = client
         self._api = api
         self._headers = {
@@ -78,19 +79,26 @@ class Partner:
         content = None if body is None else _encode(body)
         headers = {**self._headers, "X-Request-ID": str(uuid.uuid4()), "X-Correlation-ID": str(uuid.uuid4())}
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((httpx.TransportError, _PassingError)),
+            retry=retry_if_exception_type((aiohttp.ClientError, TimeoutError, _PassingError)),
             wait=wait_random_exponential(multiplier=0.1, max=2),
             stop=stop_after_delay(PATIENCE),
             reraise=True,
         ):
             with attempt:
-                answer = await self._client.request(method, url, content=content, headers=headers)
-                if answer.status_code == 429 or answer.status_code >= 500:
-                    raise _PassingError(f"{method} {url}: {answer.status_code} {answer.text[:200]}")
-        found: Json = answer.json()
-        if not answer.is_success or found["status_code"] != 1000:
-            raise RefusedError(f"{method} {url}: {answer.status_code} {found}")
+                status, answer = await self._once(method, url, content, headers)
+                if status == 429 or status >= 500:
+                    raise _PassingError(f"{method} {url}: {status} {answer[:200]!r}")
+        found: Json = msgspec.json.decode(answer)
+        if status >= 300 or found["status_code"] != 1000:
+            raise RefusedError(f"{method} {url}: {status} {found}")
         return found
+
+    async def _once(
+        self, method: str, url: str, content: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        exact = URL(url, encoded=True)
+        async with self._client.request(method, exact, data=content, headers=headers) as answer:
+            return answer.status, await answer.read()
 
 
 @dataclass(frozen=True)

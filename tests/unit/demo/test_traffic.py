@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
-import httpx
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from schemas.ocpi import wire
 from voltfold.demo.garage import read_visits
@@ -71,45 +75,60 @@ def test_both_versions_all_tariffs_and_all_providers_take_part(garage: Garage) -
 
 OK = {"status_code": 1000, "timestamp": "2019-05-13T14:00:00Z"}
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
-def partner(handler: httpx.MockTransport) -> Partner:
-    found = Partner(httpx.AsyncClient(transport=handler), "http://api", "secret")
-    for version in ("2.2.1", "2.3.0"):
-        for module in ("sessions", "cdrs"):
-            found._endpoints[version, module] = f"http://api/{version}/{module}"
-    return found
+
+@asynccontextmanager
+async def partner(handler: Handler) -> AsyncIterator[Partner]:
+    """A partner of a server that answers as the handler does."""
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", handler)
+    async with TestServer(app) as server, aiohttp.ClientSession() as client:
+        api = str(server.make_url("/")).rstrip("/")
+        found = Partner(client, api, "secret")
+        for version in ("2.2.1", "2.3.0"):
+            for module in ("sessions", "cdrs"):
+                found._endpoints[version, module] = f"{api}/{version}/{module}"
+        yield found
 
 
 async def test_whoever_is_not_answered_sends_the_same_bytes_again() -> None:
     seen: list[tuple[bytes, str]] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        seen.append((request.content, request.headers["X-Request-ID"]))
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((await request.read(), request.headers["X-Request-ID"]))
         match len(seen):
             case 1:
-                raise httpx.ReadError("gone")
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
             case 2:
-                return httpx.Response(503)
+                return web.Response(status=503)
             case 3:
-                return httpx.Response(429)
+                return web.Response(status=429)
             case _:
-                return httpx.Response(200, json=OK)
+                return web.json_response(OK)
 
-    assert await partner(httpx.MockTransport(answer)).send("PUT", "http://api/x", {"a": 1}) == OK
+    async with partner(answer) as one:
+        assert await one.send("PUT", one.url("2.3.0", "sessions", "x"), {"a": 1}) == OK
     assert len(seen) == 4
     assert len({content for content, _ in seen}) == 1
 
 
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        httpx.Response(400, json={"status_code": 2001, "status_message": "kwh: expected a number"}),
-        httpx.Response(200, json={"status_code": 2001, "status_message": "kwh: expected a number"}),
-    ],
-)
-async def test_a_refusal_is_final_and_says_why(refusal: httpx.Response) -> None:
-    with pytest.raises(RefusedError, match="kwh: expected a number"):
-        await partner(httpx.MockTransport(lambda _: refusal)).send("PUT", "http://api/x", {})
+@pytest.mark.parametrize("status", [400, 200])
+async def test_a_refusal_is_final_and_says_why(status: int) -> None:
+    seen = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal seen
+        seen += 1
+        refusal = {"status_code": 2001, "status_message": "kwh: expected a number"}
+        return web.json_response(refusal, status=status)
+
+    async with partner(answer) as one:
+        with pytest.raises(RefusedError, match="kwh: expected a number"):
+            await one.send("PUT", one.url("2.3.0", "sessions", "x"), {})
+    assert seen == 1
 
 
 async def test_requests_of_a_session_keep_their_order_however_long_answers_take(garage: Garage) -> None:
@@ -124,16 +143,17 @@ async def test_requests_of_a_session_keep_their_order_however_long_answers_take(
         _encode(request.body): session_of(request) for story in garage.stories for request in story.requests
     }
 
-    async def answer(request: httpx.Request) -> httpx.Response:
+    async def answer(request: web.Request) -> web.Response:
         nonlocal at_once
-        session = owner[request.content]
+        content = await request.read()
+        session = owner[content]
         assert session not in running
         running.add(session)
         at_once = max(at_once, len(running))
-        await asyncio.sleep(0.001 * (len(request.content) % 3))
-        arrived[session].append(request.content)
+        await asyncio.sleep(0.001 * (len(content) % 3))
+        arrived[session].append(content)
         running.remove(session)
-        return httpx.Response(200, json=OK)
+        return web.json_response(OK)
 
     told = 0
 
@@ -141,7 +161,8 @@ async def test_requests_of_a_session_keep_their_order_however_long_answers_take(
         nonlocal told
         told += 1
 
-    await tell(garage, partner(httpx.MockTransport(answer)), count)
+    async with partner(answer) as one:
+        await tell(garage, one, count)
     assert told == garage.requests
     assert at_once > 1
     for story in garage.stories:
