@@ -71,8 +71,8 @@ class Child:
     `changed` is called whenever its pid has changed.
     """
 
-    ATTEMPTS = 4
-    """How often it may die before it was ever ready."""
+    ATTEMPTS, KILLED = 4, 20
+    """How often it may die before it was ever ready: by its own doing, or at somebody's hand (SIGKILL)."""
 
     def __init__(self, role: Role, log_file: Path, grace: float, changed: Callable[[], None]) -> None:
         self.role = role
@@ -108,14 +108,16 @@ class Child:
 
     async def _supervise(self) -> None:
         """Run it again and again: at once after its first death, then after pauses that double up to 10 s."""
-        quick_deaths = 0
+        quick_deaths = own_deaths = 0
         while True:
             began = monotonic()
             try:
                 why = await self._live()
             except OSError as error:
                 why = f"could not be started: {error}"
-            if not self._ready.done() and quick_deaths + 1 >= self.ATTEMPTS:
+            own_deaths += why != _KILLED
+            hopeless = own_deaths >= self.ATTEMPTS or self.restarts + 1 >= self.KILLED
+            if not self._ready.done() and hopeless:
                 self._ready.set_exception(ChildFailedError(self.name, why, tail(self._log_file)))
                 return
             quick_deaths = 0 if monotonic() - began > 60 else quick_deaths + 1
@@ -143,7 +145,7 @@ class Child:
         try:
             await asyncio.wait({ended, watched}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                return f"ended {_described(ended.result())}"
+                return _described(ended.result())
             return watched.result()
         finally:
             watched.cancel()
@@ -208,8 +210,11 @@ def _set_aside(path: Path) -> None:
             os.truncate(path, 0)
 
 
+_KILLED = "ended by SIGKILL"
+
+
 def _described(returncode: int) -> str:
     if returncode < 0:
         with contextlib.suppress(ValueError):
-            return f"by {signal.Signals(-returncode).name}"
-    return f"with exit code {returncode}"
+            return f"ended by {signal.Signals(-returncode).name}"
+    return f"ended with exit code {returncode}"

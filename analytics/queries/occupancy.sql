@@ -1,5 +1,6 @@
 -- Heat map: for each hour of the week (weekday 1 is Monday), by the clock of a time zone, how many EVSEs were
--- occupied on average, over all such hours from the first to the last that saw a session.
+-- occupied on average, over all such hours from the first to the last that saw a session. Weeks (from Monday)
+-- without any session are left out: nothing was recorded then.
 WITH
     used AS
     (
@@ -18,7 +19,11 @@ WITH
     ),
     clock AS
     (
-        SELECT arrayJoin(range(first_begin, last_begin + 1, 3600)) AS begin FROM bounds
+        SELECT
+            arrayJoin(range(first_begin, last_begin + 1, 3600)) AS begin,
+            toMonday(toDateTime(begin, {time_zone:String})) AS week
+        FROM bounds
+        WHERE week IN (SELECT toMonday(toDateTime(used.begin, {time_zone:String})) FROM used)
     )
 SELECT
     toDayOfWeek(toDateTime(clock.begin, {time_zone:String})) AS weekday,
