@@ -139,9 +139,10 @@ def test_occupancy_by_the_clock_of_the_location(tables: Client) -> None:
 
 
 def test_weeks_without_a_session_do_not_dilute_the_occupancy(tables: Client) -> None:
-    """Two Mondays five weeks apart, by a clock on which the hour belongs to the week before it does in UTC."""
-    for number, begin in ((1, "2024-04-28T22:00:00"), (2, "2024-06-02T22:00:00")):
-        insert(tables, session(number, started_at=at(begin), ended_at=at(f"{begin[:11]}23:00:00"), periods=[]))
+    """Two Mondays five weeks apart; in UTC, these hours are Sundays still."""
+    for number, day in ((1, "2024-04-28"), (2, "2024-06-02")):
+        begin, end = at(f"{day}T22:00:00"), at(f"{day}T23:00:00")
+        insert(tables, session(number, started_at=begin, ended_at=end, periods=[]))
     rows = queries.run(tables, "occupancy", time_zone="Europe/Amsterdam")
     heat = {(row["weekday"], row["hour"]): row for row in rows}
     assert (heat[1, 0]["hours"], heat[1, 0]["occupied_evses"]) == (2, 1)
