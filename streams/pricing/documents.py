@@ -17,7 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from schemas.ocpi import objects, wire
-from streams.pricing.compare import Comparison, compare
+from streams.pricing.compare import UNPRICED, Comparison, compare
 from streams.pricing.engine import TOTALS, Money, Priced, PriceWarning, price_cdr, price_periods
 from streams.pricing.estimate import estimate
 from streams.pricing.explain import explain_lines, explain_periods
@@ -348,6 +348,10 @@ def _comparison(cdr: objects.CDR, priced: Priced, found: Comparison, unsaid: set
         said, ought = getattr(cdr, name), getattr(priced, name)
         if said is None or name in unsaid:
             continue
+        if name == "total_energy" and said and not _says_energy(cdr):
+            reason = "no charging period says any energy"
+            totals[name] = {"verdict": UNPRICED, "billed": said, "priced": None, "reason": reason}
+            continue
         off = abs(said - ought)
         verdict = "match" if off < Decimal("0.0001") else "within_tolerance" if off <= Decimal("0.005") else (
             "overcharged" if said > ought else "undercharged"
@@ -355,8 +359,12 @@ def _comparison(cdr: objects.CDR, priced: Priced, found: Comparison, unsaid: set
         reason = "" if verdict == "match" else f"{name} is {said}, by the periods {_number(ought)}"
         totals[name] = {"verdict": verdict, "billed": said, "priced": _number(ought), "reason": reason}
     if "total_cost" in unsaid:
-        return {"verdict": "cannot_be_priced", "reason": "the CDR says no total_cost", "totals": totals}
+        return {"verdict": UNPRICED, "reason": "the CDR says no total_cost", "totals": totals}
     return {"verdict": found.verdict, "reason": found.reason, "totals": totals}
+
+
+def _says_energy(cdr: objects.CDR) -> bool:
+    return any(d.type == "ENERGY" for period in cdr.charging_periods for d in period.dimensions)
 
 
 def _money(money: Money) -> Document:
