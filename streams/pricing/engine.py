@@ -47,6 +47,7 @@ _THOUSAND = Decimal(1000)
 _HUNDRED = Decimal(100)
 _MICRO = timedelta(microseconds=1)
 _UTC = ZoneInfo("UTC")
+_SLACK, _MINUTE = Decimal("1.01"), Decimal(1) / 60  # what rounding of times may come to
 _FOR_EVER = datetime.max.replace(tzinfo=UTC)
 _NO_LIMIT = Decimal("1e30")
 
@@ -397,6 +398,13 @@ class _Walk:
         since, until = plan.tariff.start_date_time, plan.tariff.end_date_time
         return (since is None or since <= self.start) and (until is None or self.start < until)
 
+    def check_times(self) -> None:
+        """Tell of times that do not fit into the session: they are priced as they are said."""
+        said, lasted = self.hours + self.parking, _hours(self.end - self.start)
+        if said > lasted * _SLACK + _MINUTE:
+            message = f"the periods' times are {said:.4f} h, the session lasted {lasted:.4f} h"
+            self.warn("time_exceeds_session", "charging_periods", message)
+
     def _is_expired(self, periods: Sequence[ChargingPeriod]) -> bool:
         """Whether a reservation was never used: there is reservation time and nothing else."""
         kinds = {str(d.type) for period in periods for d in period.dimensions if d.volume}
@@ -629,6 +637,7 @@ def _times(length: timedelta, share: Decimal) -> timedelta:
 
 
 def _total(walk: _Walk, *, credit: bool, untaxed: bool) -> Priced:
+    walk.check_times()
     extra = _stepped(walk)
     flats = (walk.reservation_flat, walk.flat)
     lines = [_line(walk, key, _ONE, _ONE, untaxed=untaxed) for key in flats if key is not None]

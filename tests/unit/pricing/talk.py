@@ -90,7 +90,9 @@ def periods_of(start: datetime, periods: Sequence[Period], tariff_id: str | None
     """Charging periods, one after the other."""
     found = []
     for minutes, volumes in periods:
-        dimensions = [CdrDimension(type=CdrDimensionType(kind), volume=number(v)) for kind, v in volumes.items()]
+        dimensions = [
+            CdrDimension(type=CdrDimensionType(kind), volume=number(v)) for kind, v in volumes.items()
+        ]
         found.append(ChargingPeriod(start_date_time=start, dimensions=dimensions, tariff_id=tariff_id))
         start += timedelta(minutes=minutes)
     return found

@@ -1,4 +1,4 @@
-"""Rules of the Tariffs module that its examples leave out: each restriction at its edge, clocks, tariffs, taxes."""
+"""Rules of the Tariffs module that its examples leave out: restrictions at their edges, clocks, taxes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def one_kwh(one: Tariff, start: datetime, **load: float) -> Decimal:
     return before_taxes(price(one, charging(1, 1, **load), start=start))
 
 
-# -- time of day, date, day of week -----------------------------------------------------------------------------
+# -- time of day, date, day of week --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_daylight_saving_changes(day: str, minutes: int, dear: int) -> None:
         assert before_taxes(price(nothing, charging(minutes), start=at(f"{day}T01:00"))) == 0
 
 
-# -- energy, duration, current, power ----------------------------------------------------------------------------
+# -- energy, duration, current, power ------------------------------------------------------------------------
 
 
 def test_kwh_limits_split_a_period() -> None:
@@ -169,7 +169,7 @@ def test_an_unknown_current_restricts_nothing_and_is_told() -> None:
     assert codes(priced) == ["current_unknown"]
 
 
-# -- elements and dimensions ---------------------------------------------------------------------------------------
+# -- elements and dimensions ---------------------------------------------------------------------------------
 
 
 def test_the_first_matching_element_counts_for_each_dimension_alone() -> None:
@@ -189,9 +189,7 @@ def test_a_dimension_without_a_matching_element_is_free() -> None:
 
 
 def test_a_flat_fee_is_charged_once_and_by_the_first_that_is_active() -> None:
-    flat = tariff(
-        element(component("FLAT", 1), end_time="10:30"), element(component("FLAT", 7)), energy(1)
-    )
+    flat = tariff(element(component("FLAT", 1), end_time="10:30"), element(component("FLAT", 7)), energy(1))
     priced = price(flat, charging(20, 1), charging(60, 1), parked(60))
     assert total(priced, "total_fixed_cost")[0] == 1
 
@@ -224,7 +222,7 @@ def test_negative_energy_and_negative_prices() -> None:
     assert before_taxes(price(tariff(energy(-1)), charging(60, 3))) == -3
 
 
-# -- several tariffs ----------------------------------------------------------------------------------------------
+# -- several tariffs -----------------------------------------------------------------------------------------
 
 
 def priced_under(tariffs: list[Tariff], *named: tuple[str | None, float]) -> Priced:
@@ -274,7 +272,7 @@ def test_tariffs_of_two_currencies_cannot_be_added() -> None:
     assert refused.value.code == "currencies_differ"
 
 
-# -- taxes and limits ---------------------------------------------------------------------------------------------
+# -- taxes and limits ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -332,7 +330,7 @@ def test_parts_add_up_to_the_whole() -> None:
         assert whole == priced.totals["total_cost"][side]
 
 
-# -- what partners leave out ----------------------------------------------------------------------------------------
+# -- what partners leave out ---------------------------------------------------------------------------------
 
 
 def test_times_are_read_off_the_clock_when_no_period_has_any() -> None:

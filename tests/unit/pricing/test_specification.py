@@ -1,6 +1,6 @@
 """Every worked example of the Tariffs and CDRs modules, in 2.3.0 and 2.2.1, to the last digit that it gives.
 
-Each test names its section. Where an example contradicts another or itself, the test says which reading holds.
+Each test names its section. Where an example contradicts another or itself, the test says which one holds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from tests.unit.pricing.talk import (
 BOTH = pytest.mark.parametrize("version", ["2.2.1", "2.3.0"])
 
 
-def costs(name: str, version: str, *periods: Period, start: str = "2024-05-13T10:00") -> tuple[object, object]:
+def costs(
+    name: str, version: str, *periods: Period, start: str = "2024-05-13T10:00"
+) -> tuple[object, object]:
     priced = price(example(name, version), *periods, start=at(start), version=version)
     return total(priced)
 
@@ -126,7 +128,9 @@ def test_alternative_url(version: str) -> None:
     priced = price(example("tariff_3_alt_url", version), charging(60, "20.45"), version=version)
     assert total(priced) == money("5.625", "6.2375")
     assert total(priced, "total_energy_cost") == money("5.125", "5.6375")
-    assert [str(line.billed.normalize()) for line in priced.lines if line.component.dimension == 1] == ["20.5"]
+    assert [str(line.billed.normalize()) for line in priced.lines if line.component.dimension == 1] == [
+        "20.5"
+    ]
 
 
 @BOTH
@@ -146,8 +150,8 @@ def test_complex_tariff_on_a_monday(version: str) -> None:
 def test_complex_tariff_on_a_saturday(version: str) -> None:
     """mod_tariffs, "Complex Tariff example": 114 minutes at 43 A, 71 minutes of parking.
 
-    The breakdown has € 2.28 for 114 minutes at € 1.25 per hour, which are € 2.375 (2.28 is what € 1.20 per hour
-    would give): the tariff's price holds, and the totals are € 12.375 and € 13.975 instead of 12.28 and 13.861.
+    The breakdown has € 2.28 for 114 minutes at € 1.25 per hour, which are € 2.375 (2.28 is what € 1.20 per
+    hour would give): the tariff's price holds, so the totals are € 12.375 and € 13.975, not 12.28 and 13.861.
     """
     priced = price(
         example("tariff_4_complex", version), charging(114, 0, MIN_CURRENT=43, MAX_CURRENT=43), parked(71),
@@ -203,7 +207,7 @@ def test_reservation_time_and_expire_time(version: str) -> None:
     assert costs(name, version, reserved(90)) == money("9.00", "10.80")
 
 
-# -- PriceComponent: step_size ----------------------------------------------------------------------------------
+# -- PriceComponent: step_size -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -260,7 +264,7 @@ def test_switching_to_free_of_charge(version: str, *, split: bool) -> None:
     assert found[0] == Decimal("0.73")
 
 
-# -- TariffRestrictions -----------------------------------------------------------------------------------------
+# -- TariffRestrictions --------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -290,7 +294,7 @@ def test_max_duration(version: str) -> None:
     assert found[0] == Decimal("0.30")
 
 
-# -- the CDRs module --------------------------------------------------------------------------------------------
+# -- the CDRs module -----------------------------------------------------------------------------------------
 
 
 def test_steps_from_charging_to_parking() -> None:
@@ -333,7 +337,7 @@ def test_steps_of_charging_and_parking_combined() -> None:
 
 @BOTH
 def test_the_example_of_a_cdr(version: str) -> None:
-    """mod_cdrs, "Example of a CDR": 1.973 h at € 2.00 in steps of five minutes are € 4.00, with VAT € 4.40."""
+    """mod_cdrs, "Example of a CDR": 1.973 h at € 2.00 in steps of 5 minutes are € 4.00, with VAT € 4.40."""
     found = price_document((EXAMPLES / version / "cdr_example.json").read_bytes(), version=version)
     assert found["total_cost"] == {"excl_vat": Decimal("4"), "incl_vat": Decimal("4.4")}
     assert found["total_time_cost"] == found["total_cost"]
