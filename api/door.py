@@ -23,6 +23,8 @@ from api.ingress import Call, Ingress
 from api.log import LogUnavailableError
 from api.metrics import IN_FLIGHT, observe
 from api.partners import Partner, Registry
+from api.pricing import NAMES as PRICES
+from api.pricing import Pricing
 from api.routes import ROUTES, VERSIONS, Route
 from api.view import View
 
@@ -85,15 +87,18 @@ class Headers:
 
 
 class Door:
-    """The ASGI application for /ocpi."""
+    """The ASGI application for /ocpi, and for /pricing beside it."""
 
-    def __init__(self, config: ApiConfig, registry: Registry, view: View, ingress: Ingress) -> None:
+    def __init__(
+        self, config: ApiConfig, registry: Registry, view: View, ingress: Ingress, pricing: Pricing
+    ) -> None:
         self._limits = config.limits
         self._public_url = config.public_url.rstrip("/") if config.public_url else None
         self._parties = view.partitions(config.topics.parties)
         self._registry = registry
         self._view = view
         self._ingress = ingress
+        self._pricing = pricing
         self._in_flight = 0
         self._in_flight_bytes = 0
         self._table: dict[tuple[str, str, str], dict[int, dict[str, Route]]] = {}
@@ -117,10 +122,13 @@ class Door:
                 raise Refusal(
                     400, Status.CLIENT_ERROR, f"{headers.overlong}: longer than {_LONGEST_ID} characters"
                 )
-            route, ids = self._find(scope)
-            if route is None:
-                answer = self._versions(ids, self._base_url(scope, headers))
+            if scope["raw_path"].startswith(b"/pricing/"):
+                module = "pricing"
+                answer = await self._price(scope, partner, headers, body)
+            elif (route := (found := self._find(scope))[0]) is None:
+                answer = self._versions(found[1], self._base_url(scope, headers))
             else:
+                ids = found[1]
                 module = route.resource.module
                 call = Call(
                     route, ids, partner, headers.request_id, headers.correlation_id,
@@ -156,6 +164,25 @@ class Door:
             raise _not_yours(f"{resource.module} are received from the role {resource.owner}")
         if call.route.method not in _HAS_BODY:
             return await self._ingress.handle(call)
+
+        async def handle(content: bytes) -> Answer:
+            call.body = content
+            return await self._ingress.handle(call)
+
+        return await self._with(headers, body, handle)
+
+    async def _price(self, scope: Scope, partner: Partner, headers: Headers, body: _Body) -> Answer:
+        name = scope["raw_path"].removeprefix(b"/pricing/").decode("latin-1")
+        if name not in PRICES:
+            raise _nowhere(scope)
+        if scope["method"] != "POST":
+            raise _not_allowed(scope["method"], ["POST"])
+        return await self._with(headers, body, lambda content: self._pricing.handle(name, partner, content))
+
+    async def _with(
+        self, headers: Headers, body: _Body, handle: Callable[[bytes], Awaitable[Answer]]
+    ) -> Answer:
+        """Read the body, within limits, and hand it on. Raises Refusal."""
         media = headers.content_type.partition(b";")[0].strip().lower()
         if media not in (b"application/json", b""):
             raise Refusal(415, Status.CLIENT_ERROR, "Content-Type: must be application/json")
@@ -165,16 +192,16 @@ class Door:
                 if headers.length > self._limits.body:
                     raise body.too_large()
                 held = self._hold(headers.length)
-            call.body = await body.read()
-            held += self._hold(len(call.body) - held)
-            if not call.body:
+            content = await body.read()
+            held += self._hold(len(content) - held)
+            if not content:
                 raise no_json("is empty, and a JSON object is needed")
-            if not call.body.isascii():
+            if not content.isascii():
                 try:
-                    call.body.decode()
+                    content.decode()
                 except UnicodeDecodeError:
                     raise no_json("is not UTF-8") from None
-            return await self._ingress.handle(call)
+            return await handle(content)
         finally:
             self._in_flight_bytes -= held
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from api import pricing
 from api.answers import Status
 from api.ingress import TOKEN_TYPES
 from api.routes import ROUTES, VERSIONS, Route
@@ -88,6 +89,7 @@ def _own_outcomes(route: Route) -> list[Outcome]:
     return own
 
 
+_PRICED = Outcome(200, Status.SUCCESS, "what docs/pricing.md says; nothing is stored")
 _VERSIONS = Outcome(200, Status.SUCCESS, "the versions, or the endpoints of one")
 
 
@@ -231,6 +233,19 @@ def document(base: dict[str, Any]) -> dict[str, Any]:
         }
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    for path, (summary, description, schema) in pricing.operations().items():
+        paths[path] = {
+            "post": {
+                "tags": ["pricing"],
+                "summary": summary,
+                "description": description,
+                "operationId": path.strip("/").replace("/", "_"),
+                "security": [{"token": []}],
+                "parameters": _IDS,
+                "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+                "responses": _answers(sorted((_PRICED, *_BODY, *_ANY)), {"type": "object"}),
+            }
+        }
     components = base.setdefault("components", {})
     components["securitySchemes"] = {
         "token": {

@@ -25,17 +25,18 @@ from api.log import Log, LogUnavailableError
 from api.metrics import VIEW_LAG
 from api.openapi import document
 from api.partners import Registry
+from api.pricing import Pricing
 from api.view import View
 
 
 class Api(FastAPI):
-    """FastAPI, with the OCPI door in front of its own stack: what is under /ocpi/ takes the short way."""
+    """FastAPI, with the door in front of its own stack: what is under /ocpi/ and /pricing/ goes there."""
 
     door: Door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the lifespan."""
-        if scope["type"] == "http" and scope["raw_path"].startswith(b"/ocpi/"):
+        if scope["type"] == "http" and scope["raw_path"].startswith((b"/ocpi/", b"/pricing/")):
             await self.door(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -73,7 +74,7 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
         summary="OCPI 2.2.1 and 2.3.0: what partners push, kept in Kafka before it is answered.",
         lifespan=lifespan,
     )
-    app.door = Door(config, registry, view, Ingress(config, log, view))
+    app.door = Door(config, registry, view, Ingress(config, log, view), Pricing(config, view))
 
     @app.get("/health", tags=["operation"], responses={503: {"description": "Not ready, or Kafka is gone."}})
     async def health() -> JSONResponse:

@@ -8,6 +8,9 @@ from typing import Any
 from streams.pricing.engine import Line, Priced, Segment
 from streams.pricing.plan import ANY_TIME, DIMENSIONS, TIME, Component, Element, Plan, zone_of
 
+MOST_SKIPPED = 50
+"""Of the elements that did not match, so many are named."""
+
 
 def explain_periods(priced: Priced, time_zone: str | None) -> list[dict[str, Any]]:
     """Every stretch in which one set of components applies, of a price made with `explain=True`.
@@ -81,6 +84,8 @@ def _chosen(
         failing = element.condition.failing(local, one.kwh_before, one.start - begin, one.load)
         if failing is not None:
             skipped.append({"element": element.index, "restriction": failing})
+            if len(skipped) == MOST_SKIPPED:
+                break
     return {
         "dimension": _name(component),
         "element": component.element,

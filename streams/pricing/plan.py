@@ -27,8 +27,10 @@ _DAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SU
 ANY_TIME = datetime(1, 1, 1)  # noqa: DTZ001 - local, where no clock matters
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
-LONGEST = 400
-"""Days that a session may last to be priced by the time of day."""
+LONGEST, MOST_FLIPS = 400, 50_000
+"""Days that a session may last to be priced by the time of day, and changes of price within it."""
+_KEPT_CLOCKS, _KEPT_FLIPS = 50, 500
+"""What has more is computed each time: caches must not grow with what partners send."""
 
 
 class PricingError(ValueError):
@@ -221,7 +223,11 @@ class Plan:
         """
         found: Sequence[datetime] = ()
         if self.clocks:
-            found = _flips_between(self.clocks, start.date(), end.date(), zone)
+            days = (end - start).days + 3
+            flips_between = (
+                _flips_between if days * len(self.clocks) <= _KEPT_FLIPS else _flips_between.__wrapped__
+            )
+            found = flips_between(self.clocks, start.date(), end.date(), zone)
         if self.durations:
             found = sorted({*found, *(began + limit for limit in self.durations)})
         return list(found[bisect_right(found, start) : bisect_left(found, end)])
@@ -231,13 +237,17 @@ class Plan:
 def _flips_between(clocks: tuple[time, ...], first: date, last: date, zone: ZoneInfo) -> tuple[datetime, ...]:
     """Flips from the day before one to the day after another, in order. Raises PricingError beyond a year."""
     days = (last - first).days
+    if days * len(clocks) > MOST_FLIPS:
+        message = f"{days} days with {len(clocks)} times a day are too many to price by the clock"
+        raise PricingError("session_too_long", "end_date_time", message)
     if days > LONGEST:
         message = f"{days} days are too many to price by the clock; {LONGEST} are the most"
         raise PricingError("session_too_long", "end_date_time", message)
     found: set[datetime] = set()
+    flips_of = _flips_of if len(clocks) <= _KEPT_CLOCKS else _flips_of.__wrapped__
     try:
         for number in range(-1, days + 2):
-            found.update(_flips_of(clocks, first + number * _DAY, zone))
+            found.update(flips_of(clocks, first + number * _DAY, zone))
     except OverflowError:
         raise PricingError(
             "date_out_of_range", "start_date_time", "is not in a year that has prices"

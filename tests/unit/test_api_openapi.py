@@ -45,10 +45,11 @@ def _all(value: Any, name: str) -> Iterator[Any]:
 
 
 def test_every_route_is_in_it_and_no_other(document: dict[str, Any]) -> None:
-    """Those of the table, the versions, and the two plain ones."""
+    """Those of the table, the versions, pricing, and the two plain ones."""
     expected = {(route.method, route.path) for route in ROUTES}
     expected |= {("GET", f"/ocpi/{name}") for name in ("versions", *VERSIONS)}
     expected |= {("GET", "/health"), ("GET", "/metrics")}
+    expected |= {("POST", f"/pricing/{name}") for name in ("price", "estimate", "lint")}
     assert {(method, path) for method, path, _ in _operations(document)} == expected
 
 
