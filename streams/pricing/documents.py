@@ -1,12 +1,14 @@
 """Bytes in, answers out: what the commands and the HTTP routes say, one code for both.
 
 Real CDRs and tariffs often lack what the specification demands and pricing does not need (a location's
-coordinates, a token's type). Such a field is filled in, with a warning that names it; what pricing needs is
-never guessed. JSON may carry comments and trailing commas; an OCPI envelope and a list of one are unwrapped.
+coordinates, a token's type). Such a field is filled in, with a warning that names it. What pricing needs is
+never guessed, but for what can only be meant in one way (`streams.pricing.mending`). JSON may carry comments
+and trailing commas; an OCPI envelope and a list of one are unwrapped.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ from streams.pricing.engine import TOTALS, Money, Priced, PriceWarning, price_cd
 from streams.pricing.estimate import estimate
 from streams.pricing.explain import explain_lines, explain_periods
 from streams.pricing.lint import Finding, lint
+from streams.pricing.mending import mend_cdr, mend_tariff
 from streams.pricing.plan import Plan, PricingError, plan_of
 
 Document = dict[str, Any]
@@ -44,6 +47,13 @@ _PLACE = {
     "id": "-", "address": "-", "city": "-", "country": "XXX",
     "coordinates": {"latitude": "0.00000", "longitude": "0.00000"},
 }  # fmt: skip
+_EVSE = {
+    "uid": "-", "status": "UNKNOWN", "last_updated": _STAMP,
+    "connectors": [{
+        "id": "-", "standard": "IEC_62196_T2", "format": "SOCKET", "power_type": "AC_3_PHASE",
+        "voltage": 0, "amperage": 0, "last_updated": _STAMP,
+    }],
+}  # fmt: skip
 _TARIFF_FILLERS: Document = {
     **_PARTY, "id": "-", "tariff_alt_text": None, "tariff_alt_url": None, "energy_mix": None,
     "tax_included": "NO", "last_updated": _STAMP, "preauthorize_amount": None, "type": None,
@@ -56,7 +66,9 @@ _CDR_FILLERS: Document = {
         "connector_standard": "IEC_62196_T2", "connector_format": "SOCKET",
         "connector_power_type": "AC_3_PHASE",
     },
-    "location": {**_PLACE, "type": "UNKNOWN", "last_updated": _STAMP},
+    "location": {
+        **_PLACE, "type": "UNKNOWN", "postal_code": "-", "last_updated": _STAMP, "evses": [_EVSE],
+    },
     "auth_id": "-", "meter_id": None, "signed_data": None, "remark": None, "invoice_reference_id": None,
     "credit_reference_id": None, "home_charging_compensation": None, "last_updated": _STAMP,
     "total_energy": 0, "total_time": 0, "total_parking_time": None,
@@ -248,13 +260,20 @@ def _read(
     """An object, with what pricing does not need filled in. Raises InvalidObjectError for the rest."""
     if not isinstance(found, dict):
         raise wire.InvalidObjectError("", "an object is expected")
-    found = dict(found)
-    warnings: list[PriceWarning] = []
-    version = version or wire.detect_version(kind, _encode(found))
-    for _ in range(len(fillers) + 1):
+    try:
+        found = copy.deepcopy(found)
+        version = version or wire.detect_version(kind, _encode(found))
+    except RecursionError:
+        raise wire.InvalidObjectError("", "nested too deeply") from None
+    warnings = mend_cdr(found, version) if kind == "cdr" else mend_tariff(found)
+    if version == "2.1.1":
+        fillers = {**fillers, "total_cost": 0}
+    while True:
         try:
             return wire.decode(kind, version, _encode(found)), version, warnings
         except wire.InvalidObjectError as error:
+            if any(one.path == error.path for one in warnings):
+                raise  # filling it in did not help
             name = re.split(r"[.\[]", error.path, maxsplit=1)[0]
             match = re.match(r"tariffs\[(\d+)\]\.(\w+)", error.path)
             if kind == "cdr" and match is not None and match[2] in _TARIFF_FILLERS:
@@ -263,8 +282,7 @@ def _read(
                 _put(found, name, fillers[name])
             else:
                 raise
-            warnings.append(PriceWarning("field_filled_in", error.path, str(error.args[0])))
-    raise wire.InvalidObjectError("", "cannot be read")
+            warnings.append(PriceWarning("field_filled_in", error.path, error.message))
 
 
 def _put(found: Document, name: str, filler: Any) -> None:
@@ -282,21 +300,9 @@ def _fill(tariffs: list[Any], number: int, name: str) -> None:
 def _read_cdr(body: bytes, version: str | None) -> tuple[objects.CDR, str, list[PriceWarning], set[str]]:
     """A CDR; and which totals it does not say, although it must."""
     found = _one_of(_json(body))
-    if isinstance(found, dict):
-        found = dict(found)
-        _dates(found)
     cdr, version, warnings = _read("cdr", found, version, _CDR_FILLERS)
     unsaid = {w.path.split(".")[0] for w in warnings if w.path.startswith("total_")}
     return cdr, version, warnings, unsaid
-
-
-def _dates(found: Document) -> None:
-    """A CDR's own start, where it has none, is that of its first period."""
-    periods = found.get("charging_periods")
-    if "start_date_time" not in found and isinstance(periods, list) and periods:
-        first = periods[0]
-        if isinstance(first, dict) and "start_date_time" in first:
-            found["start_date_time"] = first["start_date_time"]
 
 
 def _zone_of(cdr: objects.CDR, body: bytes, warnings: list[PriceWarning]) -> str | None:

@@ -70,7 +70,21 @@ def test_what_is_wrong_is_named(change: Callable[[dict[str, Any]], Any], where: 
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"5", b"\xff\xfe", b"[" * 100_000, b"{}", b"[{},{}]", b"null", b'"x"', b"NaN"]
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"5",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"x":' * 700 + b"1" + b"}" * 700,
+        b"{}",
+        b"[{},{}]",
+        b"null",
+        b'"x"',
+        b"NaN",
+    ],
 )
 def test_what_is_no_object_is_refused(body: bytes) -> None:
     for read in (
@@ -99,6 +113,27 @@ def test_odd_but_readable_is_priced_and_told() -> None:
     assert "time_zone_assumed" in warned(lambda b: part(b).update(restrictions={"start_time": "08:00"}))
     with pytest.raises(PricingError, match="Mars"):
         warned(lambda b: part(b).update(restrictions={"start_time": "08:00"}), "Mars/Olympus")
+
+
+def test_what_can_only_be_meant_in_one_way_is_mended_and_told() -> None:
+    def mended(change: Callable[[dict[str, Any]], Any]) -> set[tuple[str, str]]:
+        found = price_document(changed(change), version="2.2.1")
+        assert found["total_cost"] == {"excl_vat": 4, "incl_vat": Decimal("4.4")}
+        assert found["comparison"]["totals"]["total_cost"]["verdict"] == "match"
+        return {(one["code"], one["path"]) for one in found["warnings"]}
+
+    component = "tariffs[0].elements[0].price_components[0]"
+    said = "field_filled_in"
+    assert mended(lambda b: b["tariffs"][0].pop("currency")) == {(said, "tariffs[0].currency")}
+    assert mended(lambda b: b.pop("start_date_time")) == {(said, "start_date_time")}
+    assert mended(lambda b: b.update(start_date_time=None)) == {(said, "start_date_time")}
+    assert mended(lambda b: b.update(total_cost=4)) == {(said, "total_cost")}
+    assert mended(lambda b: part(b)["price_components"][0].update(step_size=300.0)) == set()
+    assert mended(lambda b: part(b)["price_components"][0].update(step_size="300")) == set()
+    empty = {"start_date_time": "2015-06-29T23:00:00Z", "dimensions": [], "tariff_id": "12"}
+    assert mended(lambda b: b["charging_periods"].append(empty)) == {(said, "charging_periods[1].dimensions")}
+    without_step = price_document(changed(lambda b: part(b)["price_components"][0].pop("step_size")))
+    assert [one["path"] for one in without_step["warnings"]] == [f"{component}.step_size"]
 
 
 def test_comments_trailing_commas_and_an_envelope_are_taken() -> None:
