@@ -301,7 +301,8 @@ def _read_cdr(body: bytes, version: str | None) -> tuple[objects.CDR, str, list[
     """A CDR; and which totals it does not say, although it must."""
     found = _one_of(_json(body))
     cdr, version, warnings = _read("cdr", found, version, _CDR_FILLERS)
-    unsaid = {w.path.split(".")[0] for w in warnings if w.path.startswith("total_")}
+    filled = [w.path.split(".")[0] for w in warnings if w.code == "field_filled_in"]
+    unsaid = {name for name in filled if name.startswith("total_")}
     return cdr, version, warnings, unsaid
 
 

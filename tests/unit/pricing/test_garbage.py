@@ -123,7 +123,7 @@ def test_what_can_only_be_meant_in_one_way_is_mended_and_told() -> None:
         return {(one["code"], one["path"]) for one in found["warnings"]}
 
     component = "tariffs[0].elements[0].price_components[0]"
-    said = "field_filled_in"
+    said = "field_mended"
     assert mended(lambda b: b["tariffs"][0].pop("currency")) == {(said, "tariffs[0].currency")}
     assert mended(lambda b: b.pop("start_date_time")) == {(said, "start_date_time")}
     assert mended(lambda b: b.update(start_date_time=None)) == {(said, "start_date_time")}
