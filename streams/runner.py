@@ -25,16 +25,16 @@ from streams.transport import Bundle
 
 log = logging.getLogger("voltfold.worker")
 
-BATCH_RECORDS = 4_000
-BATCH_BYTES = 4 << 20
+BATCH_RECORDS = 8_000
+BATCH_BYTES = 8 << 20
 QUEUE_RECORDS = 2 * BATCH_RECORDS
-QUEUE_BYTES = 4 * BATCH_BYTES
+QUEUE_BYTES = 2 * BATCH_BYTES
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 5.0
 FENCED_BACKOFF = 2.0
 """A fenced owner has usually lost the partition, and hears of it within a heartbeat. If it has not, it was
 fenced by one that opened too late, and must go on."""
 _REWIND_AGAIN = 1.0
-FULL_ENOUGH = BATCH_RECORDS // 8
+FULL_ENOUGH = BATCH_RECORDS // 16
 LONGEST_REST = 0.25
 """Between two batches a runner rests twice as long as the last one took, at most so many seconds, unless
 there is plenty to do: transactions cost the same whatever they hold, and a busy machine gets fewer and

@@ -52,6 +52,7 @@ def mend_tariff(found: dict[str, Any]) -> list[PriceWarning]:
                 isinstance(step, str) and step.isascii() and step.isdigit() and len(step) < 10
             ):
                 component["step_size"] = int(step)
+                warnings.append(_warning(where, f"is {step!s}: taken as {int(step)}"))
     return warnings
 
 
