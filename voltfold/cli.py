@@ -32,6 +32,8 @@ CountOption = Annotated[int | None, typer.Option(min=1, help="How many (default:
 
 partner_app = typer.Typer(help="Partners: who may speak OCPI to us.", no_args_is_help=True)
 app.add_typer(partner_app, name="partner")
+session_app = typer.Typer(help="Sessions.", no_args_is_help=True)
+app.add_typer(session_app, name="session")
 pricing_commands.register(app)
 
 
@@ -250,6 +252,45 @@ def partner_list(data: DataOption = None, as_json: JsonOption = False) -> None:
     for partner in partners:
         party = f"{partner['country_code']}*{partner['party_id']}"
         table.add_row(party, ", ".join(partner["roles"]), partner["name"] or "")
+    Console().print(table)
+
+
+# -- sessions ------------------------------------------------------------------------------------------------
+
+
+@session_app.command("stale")
+def session_stale(
+    hours: Annotated[float, typer.Option(min=0, help="For how long nothing was heard of them.")] = 48.0,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show sessions that seem never to end: candidates to be set to INVALID by their operator."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+    from urllib3.exceptions import HTTPError
+
+    from analytics.connection import connect
+    from analytics.queries import run
+
+    settings = _of_running(data)
+    try:
+        client = connect(str(settings.clickhouse), settings.clickhouse_database)
+        found = run(client, "stale_sessions", silent_hours=hours, limit=1_000_000)
+    except (ClickHouseError, HTTPError, OSError) as error:
+        fail(f"ClickHouse at {settings.clickhouse} does not answer: {error}")
+    if as_json:
+        typer.echo(json.dumps(found, default=str))
+        return
+    if not found:
+        typer.echo(f"None: every session that has begun was heard of within {hours:g} hours.")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("session", "status", "started", "kWh", "EVSE", "silent for")
+    for row in found:
+        place, silent = f"{row['location_id']} {row['evse_uid']}", f"{row['silent_hours']:.1f} h"
+        started = f"{row['started_at']:%Y-%m-%d %H:%M}"
+        table.add_row(row["key"], row["status"], started, f"{row['kwh']:.3f}", place, silent)
     Console().print(table)
 
 

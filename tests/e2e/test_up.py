@@ -241,6 +241,18 @@ def test_a_session_is_selectable_within_two_seconds(up: Up, partner: httpx.Clien
             assert time.monotonic() - acknowledged < 2
 
 
+def test_sessions_that_seem_never_to_end_are_shown(up: Up, partner: httpx.Client) -> None:
+    """As JSON for programs and as a table for people; one that was heard of is not among them."""
+    put(partner, a_session("STALE"))
+    query = "SELECT count() FROM sessions WHERE session_id = 'STALE'"
+    until(lambda: up.select(query) == "1", 10, "the session")
+    where = ("--data", str(up.folder))
+    found = json.loads(voltfold("session", "stale", "--hours", "0", "--json", *where).stdout)
+    assert "NL*TNM*STALE" in {row["key"] for row in found}
+    assert "NL*TNM*STALE" in voltfold("session", "stale", "--hours", "0", *where).stdout
+    assert "None" in voltfold("session", "stale", *where).stdout
+
+
 def test_it_rests_within_its_memory(up: Up) -> None:
     """All processes together, pages that they share counted for each."""
     time.sleep(1)

@@ -149,6 +149,32 @@ def test_weeks_without_a_session_do_not_dilute_the_occupancy(tables: Client) -> 
     assert sum(row["hours"] for row in rows) == 7 * 24 + 1
 
 
+def test_sessions_that_seem_never_to_end(tables: Client) -> None:
+    """Silent for longer than asked, neither ended nor billed; an update takes one off the list."""
+    begun = at("2024-03-01T00:00:00")
+
+    def running(number: int, heard: str, **changes: Any) -> Any:
+        more = {"status": "ACTIVE", "ended_at": None, "cdr_id": None, "received_at": at(heard), **changes}
+        return session(number, started_at=begun, **more)
+
+    insert(
+        tables,
+        running(1, "2024-03-01T10:00:00"),
+        running(2, "2024-03-03T09:59:00"),
+        running(3, "2024-03-03T10:01:00"),
+        running(4, "2024-03-01T10:00:00", cdr_id="C4"),
+        running(5, "2024-03-01T10:00:00", status="COMPLETED"),
+        running(6, "2024-03-01T10:00:00", ended_at=at("2024-03-01T09:00:00")),
+    )
+    asked = {"until": datetime(2024, 3, 5, 10, tzinfo=UTC)}
+    found = queries.run(tables, "stale_sessions", **asked)
+    silent = {row["session_id"]: round(row["silent_hours"], 2) for row in found}
+    assert list(silent.items()) == [("S1", 96), ("S2", 48.02)]
+    assert len(queries.run(tables, "stale_sessions", silent_hours=1, **asked)) == 3
+    insert(tables, session(9), running(1, "2024-03-05T09:00:00"))  # version 2 of it
+    assert [row["session_id"] for row in queries.run(tables, "stale_sessions", **asked)] == ["S2"]
+
+
 def test_busiest_and_idle(tables: Client) -> None:
     """By occupied time; idle is what was occupied and did not charge."""
     insert(
