@@ -4,7 +4,8 @@ Two workers share the partitions while sessions come in at a steady rate. One is
 `first_output_s` is from then to the first new record of a partition that it had, `caught_up_s` until nothing
 is left to do. It is started again on its folder, with its store: `restart_ready_s`. Then one worker alone is
 killed, its folder is deleted, and it must restore every state from the changelog: `restore_ready_s` for
-`restored_states`. `worker_mb`: what it had resident (MB) when it had folded them, and when it had restored them.
+`restored_states`. `worker_mb`: what it had resident (MB) when it had folded them, and when it had restored
+them.
 
     python benchmarks/recovery.py [--rate 500] [--states 1000000]
 

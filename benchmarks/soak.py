@@ -1,7 +1,8 @@
 """Whether a family that works for long keeps its memory, its file handles and its lag.
 
 A family of its own; a partner PUTs sessions at a steady rate, a fifth of them new. Every ten seconds each
-process is looked at. What is told is the median of the second and of the last quarter of the time; and how long ClickHouse took to have the last session (`behind_s`).
+process is looked at. What is told is the median of the second and of the last quarter of the time; and how
+long ClickHouse took to have the last session (`behind_s`).
 
     python benchmarks/soak.py [--seconds 3600] [--rate 500]
 
