@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import uuid
 from collections import Counter
@@ -130,6 +131,10 @@ class Worker:
         when another worker runs on the same folder.
         """
         _quiet()
+        # What lives for ever need not be looked at again; a batch's objects free themselves by reference count.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         self._config.data.mkdir(parents=True, exist_ok=True)
         # Blocks nobody for long: a folder that is in use belongs to a worker that runs, which is an error.
         with FileLock(self._config.data / "lock", timeout=_LOCK_SECONDS):
