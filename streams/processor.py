@@ -70,7 +70,14 @@ class PartitionProcessor(Runner):
     restoring = asyncio.Semaphore(4)
 
     def __init__(
-        self, tp: TP, source: Source, place: Place, fold: Fold, changelog: str, memory: Memory
+        self,
+        tp: TP,
+        source: Source,
+        place: Place,
+        fold: Fold,
+        changelog: str,
+        memory: Memory,
+        turns: asyncio.Semaphore,
     ) -> None:
         self._place = place
         self._fold = fold
@@ -78,7 +85,7 @@ class PartitionProcessor(Runner):
         self._memory = memory
         self._producer: AIOKafkaProducer | None = None
         self._store: Store | None = None
-        super().__init__(tp, source)
+        super().__init__(tp, source, turns)
 
     async def _open(self) -> int:
         place, tp = self._place, self.tp

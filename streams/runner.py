@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from aiokafka import ConsumerRecord
@@ -28,7 +29,7 @@ log = logging.getLogger("voltfold.worker")
 BATCH_RECORDS = 8_000
 BATCH_BYTES = 8 << 20
 QUEUE_RECORDS = 2 * BATCH_RECORDS
-QUEUE_BYTES = 2 * BATCH_BYTES
+QUEUE_BYTES = 5 << 20
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 5.0
 FENCED_BACKOFF = 2.0
 """A fenced owner has usually lost the partition, and hears of it within a heartbeat. If it has not, it was
@@ -70,8 +71,10 @@ def _size(record: ConsumerRecord) -> int:
 class Runner(ABC):
     """One partition's loop: open, then batch by batch, and again from the start after an error."""
 
-    def __init__(self, tp: TP, source: Source) -> None:
+    def __init__(self, tp: TP, source: Source, turns: asyncio.Semaphore | None = None) -> None:
+        """`turns`: how many partitions may have a batch in memory at once; unlimited unless given."""
         self.tp = tp
+        self._turns: AbstractAsyncContextManager[object] = turns or contextlib.nullcontext()
         self.ready = False
         self.failure: str | None = None
         self._source = source
@@ -179,14 +182,18 @@ class Runner(ABC):
                 self.ready = True
                 self.failure = None
                 self._rewind(self._position)
-                while batch := await self._next():
-                    self._idle.clear()
-                    started = time.monotonic()
-                    try:
-                        await self._handle(*batch)
-                    finally:
-                        self._idle.set()
-                    self._position = batch[1]
+                while await self._more():
+                    async with self._turns:
+                        if not self._may_take():
+                            continue
+                        self._idle.clear()
+                        started = time.monotonic()
+                        try:
+                            facts, position = self._take()
+                            await self._handle(facts, position)
+                        finally:
+                            self._idle.set()
+                        self._position = position
                     delay = FIRST_BACKOFF
                     await self._rest(time.monotonic() - started)
             except ProducerFenced as error:
@@ -213,18 +220,21 @@ class Runner(ABC):
                     await self._closing.wait()
             delay = min(2 * delay, LAST_BACKOFF)
 
-    async def _next(self) -> tuple[list[Fact], int] | None:
-        """The next batch and the position behind it; as much as is there, within limits. None: closing."""
+    async def _more(self) -> bool:
+        """Wait until there is something to take; False when closing."""
         while not self._closing.is_set():
             if not self._resumed.is_set():
                 await self._resumed.wait()
                 continue
             if self._queue:
-                return self._take()
+                return True
             self._position = self._end
             self._news.clear()
             await self._news.wait()
-        return None
+        return False
+
+    def _may_take(self) -> bool:
+        return bool(self._queue) and self._resumed.is_set() and not self._closing.is_set()
 
     async def _rest(self, seconds: float) -> None:
         """Let the next batch gather; whoever closes the runner ends it."""
@@ -234,6 +244,7 @@ class Runner(ABC):
                     await self._closing.wait()
 
     def _take(self) -> tuple[list[Fact], int]:
+        """The next batch and the position behind it; as much as is there, within limits."""
         facts: list[Fact] = []
         size = 0
         queue = self._queue

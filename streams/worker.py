@@ -41,6 +41,8 @@ _CLOSE_SECONDS = 5.0
 _STOP_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 _LOCK_SECONDS = 2.0
+_AT_ONCE = 4
+"""Partitions that have a batch in memory: while some wait for their commits, another one folds."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Worker:
         self._foldings = {folding.topic.name: folding for folding in foldings}
         self._references_of = references_of
         self._memory = Memory()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._runners: dict[TP, Runner] = {}
         self._assigned = False
         self._generation = -1
@@ -131,7 +134,7 @@ class Worker:
         when another worker runs on the same folder.
         """
         _quiet()
-        # What lives for ever need not be looked at again; a batch's objects free themselves by reference count.
+        # What lives for ever need not be looked at again; batches free themselves by reference count.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -300,7 +303,7 @@ class Worker:
             partitions={topic.name: topic.partitions for topic in config.topics.all()},
         )
         return lambda app: PartitionProcessor(
-            tp, app.bundles, place, folding.fold, folding.changelog.name, self._memory
+            tp, app.bundles, place, folding.fold, folding.changelog.name, self._memory, self._turns
         )
 
     async def _close(self, tps: Collection[TP]) -> None:
