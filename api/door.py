@@ -125,16 +125,18 @@ class Door:
             if scope["raw_path"].startswith(b"/pricing/"):
                 module = "pricing"
                 answer = await self._price(scope, partner, headers, body)
-            elif (route := (found := self._find(scope))[0]) is None:
-                answer = self._versions(found[1], self._base_url(scope, headers))
             else:
-                ids = found[1]
-                module = route.resource.module
-                call = Call(
-                    route, ids, partner, headers.request_id, headers.correlation_id,
-                    scope["query_string"], self._base_url(scope, headers),
-                )  # fmt: skip
-                answer = await self._serve(call, headers, body)
+                route, ids = self._find(scope)
+                base_url = self._base_url(scope, headers)
+                if route is None:
+                    answer = self._versions(ids, base_url)
+                else:
+                    module = route.resource.module
+                    call = Call(
+                        route, ids, partner, headers.request_id, headers.correlation_id,
+                        scope["query_string"], base_url,
+                    )  # fmt: skip
+                    answer = await self._serve(call, headers, body)
         except Refusal as refusal:
             answer = refusal.answer
         except LogUnavailableError as error:
