@@ -184,12 +184,27 @@ class Child:
                 log.warning("%s did not stop within %g s: killing it", self.name, self._grace)
         kill_group(process.pid, signal.SIGKILL)
         await ended
+        # Its own children are no children of ours, and may take a moment longer to be gone.
+        deadline = monotonic() + 1
+        while monotonic() < deadline and group_exists(process.pid):
+            await asyncio.sleep(0.01)
 
 
 def kill_group(pid: int, signum: signal.Signals) -> None:
     """Signal a process group; one that is gone already is fine."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
+
+
+def group_exists(pid: int) -> bool:
+    """Whether a process group has members."""
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def tail(path: Path, lines: int = 15) -> str:
