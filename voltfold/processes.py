@@ -186,7 +186,7 @@ class Child:
         await ended
         # Its own children are no children of ours, and may take a moment longer to be gone.
         deadline = monotonic() + 1
-        while monotonic() < deadline and group_exists(process.pid):
+        while monotonic() < deadline and group_exists(process.pid):  # noqa: ASYNC110 - nothing tells us
             await asyncio.sleep(0.01)
 
 
