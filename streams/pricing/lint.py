@@ -137,7 +137,8 @@ def _component(tariff: Tariff, one: PriceComponent, path: str) -> Iterator[Findi
     if one.price < 0:
         yield Finding("negative_price", WARNING, f"{path}.price", "is negative: the driver is paid")
     if one.vat is None and one.price and str(tariff.tax_included) != "N/A":
-        yield Finding("vat_missing", WARNING, f"{path}.vat", "is missing: how much of it is tax cannot be told")
+        missing = "is missing: how much of it is tax cannot be told"
+        yield Finding("vat_missing", WARNING, f"{path}.vat", missing)
     if one.vat is not None and not 0 <= one.vat <= 100:
         yield Finding("vat_range", WARNING, f"{path}.vat", f"{one.vat}% is no usual rate")
 
