@@ -10,15 +10,18 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from schemas.reader import OddError, compile_reader
 from schemas.writer import compile_writer
+
+T = TypeVar("T")
 
 MARKER = b"\xc3\x01"
 HEADER = len(MARKER) + 8
@@ -117,3 +120,19 @@ class Codec:
         except (EOFError, IndexError, ValueError, KeyError, TypeError) as error:
             raise UnknownSchemaError(f"a damaged {self.name} record: {error}") from None
         raise UnknownSchemaError(f"no version of {self.name} wrote these {len(data)} bytes")
+
+    def reader(self, make: Callable[..., T], wanted: Collection[str]) -> Callable[[bytes], T]:
+        """`decode` for a flat record, twice as fast: what `make` makes of its wanted fields, by name."""
+        header, read = self._header, compile_reader(self._newest, make, wanted)
+
+        def decode(data: bytes) -> T:
+            if data[:HEADER] == header:
+                try:
+                    found: T = read(data, HEADER)
+                    return found
+                except OddError:
+                    pass
+            whole = self.decode(data)
+            return make(**{name: whole[name] for name in wanted})
+
+        return decode

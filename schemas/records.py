@@ -89,8 +89,27 @@ class Event(Record):
 
     @classmethod
     def decode(cls, data: bytes) -> Event:
-        """As Record.decode, without the detour by convert: every fold starts here."""
-        return cls(**cls.codec.decode(data))
+        """As Record.decode, the short way: every fold starts here."""
+        return _read_event(data)
+
+
+_read_event = Event.codec.reader(Event, Event.__struct_fields__)
+
+
+class Told(msgspec.Struct, kw_only=True):
+    """An event without what only the evidence needs: who said it, by which path and request."""
+
+    id: bytes
+    received_at: int
+    version: str
+    module: str
+    method: str
+    key: str
+    body: bytes
+
+
+read_told = Event.codec.reader(Told, Told.__struct_fields__)
+"""The fields of an event's bytes that a fold needs. Raises schemas.codec.UnknownSchemaError."""
 
 
 def event_id(sender: str, module: str, method: str, path: Iterable[str], body: bytes) -> bytes:

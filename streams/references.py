@@ -100,9 +100,9 @@ def references_of(fact: Fact) -> Event | None:
     return msgspec.structs.replace(event, module=MODULE, version=_CANONICAL, body=_encode(reference))
 
 
-def read_reference(event: Event) -> Reference:
+def read_reference(body: bytes) -> Reference:
     """The reference in an event of module `references`. Raises msgspec.MsgspecError when it is none."""
-    found: Reference = _decode_reference(event.body)
+    found: Reference = _decode_reference(body)
     return found
 
 

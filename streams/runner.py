@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from aiokafka import ConsumerRecord
 from aiokafka.errors import ProducerFenced
 from faust.types import TP
 
@@ -26,16 +25,21 @@ from streams.transport import Bundle
 
 log = logging.getLogger("voltfold.worker")
 
-BATCH_RECORDS = 8_000
-BATCH_BYTES = 8 << 20
-QUEUE_RECORDS = 2 * BATCH_RECORDS
-QUEUE_BYTES = 5 << 20
+BATCH_RECORDS = 48_000
+BATCH_BYTES = 48 << 20
+BATCH_KEYS = 6_000
+"""A batch that has much behind it grows so far. What a session costs, it costs once a batch, so one that is
+spread over many sessions gains nothing from more of them, and ends before it takes much memory."""
+QUEUE_RECORDS = 8_000
+QUEUE_BYTES = 4 << 20
+_GATHER_SECONDS = 1.0
+"""How long a batch may wait for more of what is known to be there."""
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 5.0
 FENCED_BACKOFF = 2.0
 """A fenced owner has usually lost the partition, and hears of it within a heartbeat. If it has not, it was
 fenced by one that opened too late, and must go on."""
 _REWIND_AGAIN = 1.0
-FULL_ENOUGH = BATCH_RECORDS // 16
+FULL_ENOUGH = 500
 LONGEST_REST = 0.25
 """Between two batches a runner rests twice as long as the last one took, at most so many seconds, unless
 there is plenty to do: transactions cost the same whatever they hold, and a busy machine gets fewer and
@@ -51,6 +55,9 @@ class Source(Protocol):
     def release(self, tp: TP) -> None:
         """Fetch a held partition again."""
 
+    def end(self, tp: TP) -> int | None:
+        """Where a partition's log ended when it was last fetched; None when nobody knows."""
+
     async def rewind(self, tp: TP, offset: int) -> None:
         """Fetch a partition from an offset on."""
 
@@ -64,10 +71,6 @@ class Source(Protocol):
         """Commit the group's position in a partition."""
 
 
-def _size(record: ConsumerRecord) -> int:
-    return len(record.key or b"") + len(record.value or b"") + 100
-
-
 class Runner(ABC):
     """One partition's loop: open, then batch by batch, and again from the start after an error."""
 
@@ -79,8 +82,8 @@ class Runner(ABC):
         self.failure: str | None = None
         self._source = source
         self._position: int | None = None
-        self._queue: deque[ConsumerRecord] = deque()
-        self._queued = 0  # bytes
+        self._queue: deque[Bundle] = deque()
+        self._waiting = self._queued = 0  # records and bytes in it
         self._end = 0  # position behind the last record in the queue
         self._checked = -1
         self._rewound = 0.0
@@ -113,14 +116,15 @@ class Runner(ABC):
                 )
                 self._rewind(self._end)
             return
-        records = bundle.records
         if bundle.start < self._end:
-            records = [record for record in records if record.offset >= self._end]
-        self._queue.extend(records)
-        self._queued += sum(map(_size, records))
+            bundle = bundle.after(self._end)
         self._end = bundle.end
+        if bundle.records:
+            self._queue.append(bundle)
+            self._waiting += len(bundle.records)
+            self._queued += bundle.size
         self._news.set()
-        if not self._held and (len(self._queue) > QUEUE_RECORDS or self._queued > QUEUE_BYTES):
+        if not self._held and (self._waiting > QUEUE_RECORDS or self._queued > QUEUE_BYTES):
             self._hold()
 
     def check(self, fetched: int) -> None:
@@ -189,7 +193,7 @@ class Runner(ABC):
                         self._idle.clear()
                         started = time.monotonic()
                         try:
-                            facts, position = self._take()
+                            facts, position = await self._gather()
                             await self._handle(facts, position)
                         finally:
                             self._idle.set()
@@ -238,24 +242,59 @@ class Runner(ABC):
 
     async def _rest(self, seconds: float) -> None:
         """Let the next batch gather; whoever closes the runner ends it."""
-        if len(self._queue) < FULL_ENOUGH:
+        if self._waiting < FULL_ENOUGH:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(2 * seconds, LONGEST_REST)):
                     await self._closing.wait()
 
-    def _take(self) -> tuple[list[Fact], int]:
-        """The next batch and the position behind it; as much as is there, within limits."""
+    async def _gather(self) -> tuple[list[Fact], int]:
+        """The next batch and the position behind it: what is there, and if that is much, what follows at
+        once, within limits."""
         facts: list[Fact] = []
-        size = 0
+        keys: set[bytes | None] = set()
+        size, position = self._take(facts, keys, BATCH_BYTES)
+        until = time.monotonic() + _GATHER_SECONDS
+        while (
+            FULL_ENOUGH <= len(facts) < BATCH_RECORDS
+            and size < BATCH_BYTES
+            and len(keys) < BATCH_KEYS
+            and self._resumed.is_set()
+            and not self._closing.is_set()
+        ):
+            if not self._queue and not await self._arrives(until):
+                break
+            more, position = self._take(facts, keys, BATCH_BYTES - size)
+            size += more
+        return facts, position
+
+    async def _arrives(self, until: float) -> bool:
+        """Whether more comes, of what the log is known to hold, before a moment."""
+        while (end := self._source.end(self.tp)) is not None and self._end < end:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    await self._news.wait()
+            except TimeoutError:
+                return bool(self._queue)
+            if self._queue or self._closing.is_set():
+                return True
+        return False
+
+    def _take(self, facts: list[Fact], keys: set[bytes | None], room: int) -> tuple[int, int]:
+        """Add what is queued to a batch, to its limits or a little over; bytes, and the position behind."""
+        size, position = 0, self._end
         queue = self._queue
-        while queue and len(facts) < BATCH_RECORDS and size < BATCH_BYTES:
-            record = queue.popleft()
-            size += _size(record)
-            facts.append(Fact(record.topic, record.partition, record.offset, record.key, record.value))
+        while queue and len(facts) < BATCH_RECORDS and size < room and len(keys) < BATCH_KEYS:
+            bundle = queue.popleft()
+            facts += bundle.records
+            keys.update([fact.key for fact in bundle.records])
+            size += bundle.size
+            self._waiting -= len(bundle.records)
+            position = bundle.end
         self._queued -= size
-        if self._held and len(queue) < QUEUE_RECORDS // 2 and self._queued < QUEUE_BYTES // 2:
+        if self._held and self._waiting < QUEUE_RECORDS // 2 and self._queued < QUEUE_BYTES // 2:
             self._release()
-        return facts, facts[-1].offset + 1 if queue else self._end
+        return size, position if queue else self._end
 
     def _rewind(self, position: int) -> None:
         self._rewound = time.monotonic()
@@ -277,7 +316,7 @@ class Runner(ABC):
 
     def _forget_queue(self) -> None:
         self._queue.clear()
-        self._queued = 0
+        self._waiting = self._queued = 0
         self._end = self._position or 0
         self._release()
 

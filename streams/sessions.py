@@ -37,14 +37,15 @@ from schemas.records import (
     AmountRecord,
     BillRecord,
     ClaimRecord,
-    Event,
     PeriodRecord,
     QuarantineRecord,
     Record,
     SessionRecord,
+    Told,
     micros,
     moment,
     quantized,
+    read_told,
 )
 from schemas.topics import Topics
 from streams import index, pricing
@@ -140,7 +141,7 @@ class _Batch:
         """Take one event in, or put it into quarantine with the reason."""
         event = None
         try:
-            event = Event.decode(fact.value or b"")
+            event = read_told(fact.value or b"")
             for key in self._take(event, fact):
                 self.dirty[key] = fact
         except UnknownSchemaError as error:
@@ -152,7 +153,7 @@ class _Batch:
         except Exception as error:  # a defect of ours must not stop the stream: it is kept, with its reason
             self._quarantine(fact, event, "defect", f"{type(error).__name__}: {error}")
 
-    def _take(self, event: Event, fact: Fact) -> Iterable[str]:
+    def _take(self, event: Told, fact: Fact) -> Iterable[str]:
         """Change what is kept; the sessions that must be concluded again by it."""
         match event.module:
             case "sessions":
@@ -160,14 +161,14 @@ class _Batch:
             case "cdrs":
                 return self._take_cdr(event, (fact.key or b"").decode())
             case _ if event.module == REFERENCES:
-                reference = read_reference(event)
+                reference = read_reference(event.body)
                 if isinstance(reference, TariffReference):
                     return self._take_tariff(event, reference)
                 return self._take_location(event, reference)
             case other:
                 raise _RefusedError("unknown_module", f"module {other!r} does not belong in this topic")
 
-    def _take_session(self, event: Event) -> Iterable[str]:
+    def _take_session(self, event: Told) -> Iterable[str]:
         kept = self.table.read(_sessions, event.key)
         known = kept.session
         if event.method == "PUT":
@@ -192,7 +193,7 @@ class _Batch:
         self.table.write(_sessions, event.key, kept)
         return (event.key,)
 
-    def _take_cdr(self, event: Event, session_key: str) -> Iterable[str]:
+    def _take_cdr(self, event: Told, session_key: str) -> Iterable[str]:
         if event.method != "POST":
             raise _RefusedError("unknown_method", f"{event.method} of a CDR")
         cdr = wire.decode("cdr", event.version, event.body)
@@ -212,14 +213,14 @@ class _Batch:
         self.outputs.append(Output(self.topics.claims.name, pair.encode(), claim.encode()))
         return (session_key,)
 
-    def _take_tariff(self, event: Event, reference: TariffReference) -> Iterable[str]:
+    def _take_tariff(self, event: Told, reference: TariffReference) -> Iterable[str]:
         kept = self.table.read(_tariffs, event.key)
         if not add_version(kept.versions, reference.since, event.received_at, reference.read()):
             return ()
         self.table.write(_tariffs, event.key, kept)
         return self._dependents(event.key, reference.since, kept.versions)
 
-    def _take_location(self, event: Event, reference: LocationReference) -> Iterable[str]:
+    def _take_location(self, event: Told, reference: LocationReference) -> Iterable[str]:
         kept = self.table.read(_locations, event.key)
         news: list[tuple[int, Sequence[Version[Any]]]] = []
         zone = reference.time_zone
@@ -241,7 +242,7 @@ class _Batch:
         return sorted(index.dependents(self.table, reference, None if oldest else since))
 
     def _quarantine(
-        self, fact: Fact, event: Event | None, reason: str, message: str, key: str | None = None
+        self, fact: Fact, event: Told | None, reason: str, message: str, key: str | None = None
     ) -> None:
         record = QuarantineRecord(
             topic=fact.topic,
@@ -632,7 +633,7 @@ def _period(start: int, end: int, kwh: Decimal, charging: bool, tariff_id: str |
     )
 
 
-def _claim(cdr: CDR, event: Event, session_key: str) -> ClaimRecord:
+def _claim(cdr: CDR, event: Told, session_key: str) -> ClaimRecord:
     """As billed; a credit CDR has negative amounts (mod_cdrs, "Credit CDRs")."""
     before, after = _money(cdr.total_cost)
     before = before if before is not None else quantized(_ZERO)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import faust
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import ConsumerStoppedError
 from aiokafka.structs import OffsetAndMetadata
@@ -24,12 +24,19 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from streams.folding import Fact
+
 FETCH_WAIT_MS, FETCH_ENOUGH_BYTES = 50, 64 << 10
 """A fetch is answered after the first, or as soon as there is so much: a fetch for every record that comes
 alone would cost broker and worker more than the record does."""
-_PARTITION_BYTES = 2 << 20
-_FETCH_BYTES = 32 << 20
+_PARTITION_BYTES = 1 << 20
+_FETCH_BYTES = 4 << 20
+_BUNDLE_RECORDS = 2_000
+"""Records are unpacked as they are asked for: what was fetched compressed may be ten times as large."""
+_FACT_BYTES = 200
 _HELD_POLL = 0.02
+_PREFETCH_BACKOFF = 0.01
+"""How long partitions that have nothing left wait for those that are held."""
 
 
 class Bundle(NamedTuple):
@@ -40,7 +47,22 @@ class Bundle(NamedTuple):
 
     start: int
     end: int
-    records: list[ConsumerRecord]
+    records: list[Fact]
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, roughly."""
+        values = sum([len(fact.value or b"") for fact in self.records])
+        return values + _FACT_BYTES * len(self.records)
+
+    def after(self, position: int) -> Bundle:
+        """The part of it from a position on."""
+        return Bundle(position, self.end, [fact for fact in self.records if fact.offset >= position])
+
+
+def _fact(tp: TopicPartition, record: Any) -> Fact:
+    """A record as folds know it; that of aiokafka has twice the fields and takes five times as long."""
+    return Fact(tp.topic, tp.partition, record.offset, record.key, record.value)
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
@@ -81,15 +103,20 @@ class _Thread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> Mapping[TP, list[Bundle]]:
-        fetcher, held = consumer._fetcher, self.consumer.held
+        fetcher = consumer._fetcher
+        fetcher._prefetch_backoff = _PREFETCH_BACKOFF
         deadline = time.monotonic() + (timeout or 0)
         with consumer._subscription.fetch_context():
             while self.consumer.flow_active:
                 if consumer._closed or fetcher._closed:
                     raise ConsumerStoppedError
+                held = self.consumer.held
                 if wanted := active_partitions - held:
+                    for fetched in fetcher._records.values():
+                        if unpacking := getattr(fetched, "_partition_records", None):
+                            unpacking._consumer_record = _fact
                     before = _positions(consumer, wanted)
-                    drained = await fetcher.fetched_records(wanted, timeout=0)
+                    drained = await fetcher.fetched_records(wanted, timeout=0, max_records=_BUNDLE_RECORDS)
                     after = _positions(consumer, before)
                     # Control records move a position and deliver nothing: that is a bundle without records.
                     bundles = {

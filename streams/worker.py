@@ -41,7 +41,7 @@ _CLOSE_SECONDS = 5.0
 _STOP_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 _LOCK_SECONDS = 2.0
-_AT_ONCE = 4
+_AT_ONCE = 2
 """Partitions that have a batch in memory: while some wait for their commits, another one folds."""
 
 
@@ -137,7 +137,7 @@ class Worker:
         # What lives for ever need not be looked at again; batches free themselves by reference count.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(500_000, 10, 10)
         self._config.data.mkdir(parents=True, exist_ok=True)
         # Blocks nobody for long: a folder that is in use belongs to a worker that runs, which is an error.
         with FileLock(self._config.data / "lock", timeout=_LOCK_SECONDS):
