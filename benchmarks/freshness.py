@@ -1,10 +1,12 @@
 """How soon a session that was pushed can be selected: from its 2xx to the answer of a query that has it.
 
-Starts a family of its own on an empty folder, lets a partner PUT new sessions one at a time, and asks
-ClickHouse's HTTP interface again and again until the row is there. Each figure so includes the query that saw
-it, and up to one that just missed it.
+Starts a family of its own on an empty folder and pushes as fast as it takes it, until everything has arrived
+in ClickHouse: that rate is the peak (`peak_per_s`). Then, while others push at half the peak (`load_per_s`),
+a partner PUTs new sessions one at a time and asks ClickHouse's HTTP interface again and again until the row
+is there. Each figure so includes the query that saw it, and up to one that just missed it. All that, clients
+included, shares this machine.
 
-    python benchmarks/freshness.py [--sessions 100] [--pause 0.1]
+    python benchmarks/freshness.py [--sessions 200] [--pause 0.1] [--load 0.5]
 
 Prints one line of JSON; times in milliseconds.
 """
@@ -17,11 +19,16 @@ import base64
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import httpx
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ingress import pushed
 
 from api.partners import add_partner
 from schemas.topics import Topics
@@ -29,6 +36,7 @@ from voltfold.family import Family
 from voltfold.settings import Settings
 
 COUNTRY, PARTY = "NL", "TNM"
+PEAK_SECONDS = 15
 
 
 def _session(number: int) -> dict[str, object]:
@@ -77,21 +85,51 @@ async def _fresh(
     return acknowledged - began, time.perf_counter() - acknowledged
 
 
-async def measure(folder: Path, sessions: int, pause: float) -> dict[str, object]:
-    """Start a family, push the sessions, `pause` seconds apart, and stop it again."""
-    settings = Settings(data=folder)
+async def settled(http: httpx.AsyncClient, query: str) -> float:
+    """Wait until no more sessions arrive in ClickHouse; when the last one had (monotonic seconds)."""
+    last, since = "", time.monotonic()
+    while time.monotonic() - since < 3:
+        wanted = "SELECT count(), max(received_at), sum(cityHash64(event_id)) FROM sessions"
+        if (found := (await http.post(query, content=wanted)).text) != last:
+            last, since = found, time.monotonic()
+        await asyncio.sleep(0.1)
+    return since
+
+
+async def peak_of(http: httpx.AsyncClient, port: int, token: str, query: str) -> float:
+    """PUTs a second that a family takes in and brings to ClickHouse, if it gets as many as it can take."""
+    began = time.monotonic()
+    acknowledged = await pushed(port, token, 0, PEAK_SECONDS)
+    return acknowledged / (await settled(http, query) - began)
+
+
+async def measure(folder: Path, sessions: int, pause: float, load: float) -> dict[str, object]:
+    """Start a family, find its peak, push the sessions, `pause` seconds apart, and stop it again."""
+    settings = Settings(data=folder, requests_per_second=0)
     async with Family(settings) as family, httpx.AsyncClient(timeout=30, trust_env=False) as http:
         topics = Topics(settings.topic_prefix, settings.partitions)
         token = await add_partner(family.kafka, topics, COUNTRY, PARTY, ["CPO"])
         query = f"{family.clickhouse}/?database={settings.clickhouse_database}"
         for number in range(5):  # what is loaded at the first request is not freshness
             await _fresh(http, family.api, query, token, -1 - number)
+        port = int(family.api.rsplit(":", 1)[1])
+        peak = rate = 0.0
+        if load:
+            peak = await peak_of(http, port, token, query)
+            rate = load * peak
+        background = asyncio.create_task(pushed(port, token, rate, sessions * (pause + 0.4) if load else 0))
+        await asyncio.sleep(5 if load else 0)
         found = []
         for number in range(sessions):
             found.append(await _fresh(http, family.api, query, token, number))
             await asyncio.sleep(pause)
+            if background.done() and load:
+                break  # from here on there would be no load
+        taken = await background
     return {
-        "sessions": sessions,
+        "sessions": len(found),
+        "peak_per_s": round(peak),
+        "load_per_s": round(taken / (sessions * (pause + 0.4))) if load else 0,
         "acknowledged_ms": _spread([put for put, _ in found]),
         "selectable_ms": _spread([row for _, row in found]),
         "load_average": round(os.getloadavg()[0], 1),
@@ -109,11 +147,16 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 def main() -> None:
     """Read the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--sessions", type=int, default=100, help="how many to push (default: 100)")
+    parser.add_argument("--sessions", type=int, default=200, help="how many to push (default: 200)")
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two (default: 0.1)")
+    parser.add_argument("--load", type=float, default=0.5, help="share of the peak meanwhile (default: 0.5)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="voltfold-freshness-") as folder:
-        print(json.dumps(asyncio.run(measure(Path(folder), arguments.sessions, arguments.pause))))
+        print(
+            json.dumps(
+                asyncio.run(measure(Path(folder), arguments.sessions, arguments.pause, arguments.load))
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@ import asyncio
 import base64
 import json
 import multiprocessing
+import random
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import cast
@@ -111,10 +113,14 @@ def requests(connection: int, token: str) -> Iterator[bytes]:
 
 
 class Client(asyncio.Protocol):
-    """One connection that sends its next request when the last one was answered."""
+    """One connection that sends its next request when the last one was answered, and not before it is due."""
 
-    def __init__(self, source: Iterator[bytes], latencies: list[float], until: float) -> None:
-        self._source, self._latencies, self._until = source, latencies, until
+    def __init__(
+        self, source: Iterator[bytes], latencies: list[float], until: float, every: float = 0
+    ) -> None:
+        """`every`: seconds between two requests, unless answers take longer; 0 for as many as can be."""
+        self._source, self._latencies, self._until, self._every = source, latencies, until, every
+        self._due = time.perf_counter() + every * random.random()
         self._buffer = b""
         self._sent = 0.0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -122,7 +128,14 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is not derived from it
-        self._send()
+        self._next()
+
+    def _next(self) -> None:
+        self._due += self._every
+        if self._every and (wait := self._due - time.perf_counter()) > 0:
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         self._sent = time.perf_counter()
@@ -147,7 +160,7 @@ class Client(asyncio.Protocol):
             self._transport.close()
             return
         self._latencies.append(time.perf_counter() - self._sent)
-        self._send()
+        self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The end, or a failure."""
@@ -155,21 +168,36 @@ class Client(asyncio.Protocol):
             self.done.set_exception(error or ConnectionError("the server closed the connection"))
 
 
-async def round_of(port: int, sources: list[Iterator[bytes]], seconds: float) -> tuple[float, list[float]]:
-    """Acknowledged requests a second, and their latencies."""
+async def round_of(
+    port: int, sources: list[Iterator[bytes]], seconds: float, rate: float = 0
+) -> tuple[float, list[float]]:
+    """Acknowledged requests a second, and their latencies; at most `rate` a second unless that is 0."""
     latencies: list[float] = []
     began = time.perf_counter()
     loop = asyncio.get_running_loop()
+    every = len(sources) / rate if rate else 0
     clients = []
     for source in sources:
         _, client = await loop.create_connection(
-            lambda source=source: Client(source, latencies, began + seconds),  # type: ignore[misc]
+            lambda source=source: Client(source, latencies, began + seconds, every),  # type: ignore[misc]
             "127.0.0.1",
             port,
         )
         clients.append(client)
     await asyncio.gather(*(client.done for client in clients))
     return len(latencies) / (time.perf_counter() - began), latencies
+
+
+def push(port: int, token: str, rate: float, seconds: float, connections: int = 64) -> int:
+    """PUT sessions at a rate, from this process; how many were acknowledged."""
+    sources = [requests(number, token) for number in range(connections)]
+    return len(uvloop.run(round_of(port, sources, seconds, rate))[1])
+
+
+async def pushed(port: int, token: str, rate: float, seconds: float) -> int:
+    """As `push`, from a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return await asyncio.get_running_loop().run_in_executor(pool, push, port, token, rate, seconds)
 
 
 async def measure(folder: Path, rounds: int, seconds: float, connections: int) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """Whether a family that works for long keeps its memory, its file handles and its lag.
 
-A family of its own; a partner PUTs sessions at a steady rate, a fifth of them new. Every ten seconds each
-process is looked at. What is told is the median of the second and of the last quarter of the time; and how
-long ClickHouse took to have the last session (`behind_s`).
+A family of its own; a partner PUTs sessions at a steady rate, a fifth of them new: half the peak, which is
+measured first, unless a rate is given. Every ten seconds each process is looked at. What is told is the
+median of the second and of the last quarter of the time; and how long ClickHouse took to have the last
+session (`behind_s`).
 
     python benchmarks/soak.py [--seconds 3600] [--rate 500]
 
@@ -22,43 +23,20 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import httpx
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ingress import requests
+from freshness import peak_of, settled
+from ingress import pushed
 
 from api.partners import add_partner
 from schemas.topics import Topics
 from voltfold.family import Family
 from voltfold.settings import Settings
 
-CONNECTIONS, EVERY = 16, 10.0
-
-
-async def _push(family: Family, token: str, rate: float, until: float) -> int:
-    """PUT at a rate; how many were acknowledged."""
-    sources = [requests(number, token) for number in range(CONNECTIONS)]
-    done = 0
-
-    async def line(number: int, http: aiohttp.ClientSession) -> None:
-        nonlocal done
-        begun, sent = time.monotonic(), 0
-        while (now := time.monotonic()) < until:
-            if (wait := begun + sent * CONNECTIONS / rate - now) > 0:
-                await asyncio.sleep(wait)
-            head, _, body = next(sources[number]).partition(b"\r\n\r\n")
-            first, *rest = head.decode().split("\r\n")
-            headers = dict(one.split(": ", 1) for one in rest if not one.startswith(("Host", "Content-L")))
-            async with http.put(f"{family.api}{first.split()[1]}", data=body, headers=headers) as answer:
-                done += answer.status in (200, 201)
-                await answer.read()
-            sent += 1
-
-    async with aiohttp.ClientSession() as http:
-        await asyncio.gather(*(line(number, http) for number in range(CONNECTIONS)))
-    return done
+EVERY = 10.0
 
 
 async def _watch(family: Family, samples: dict[str, list[tuple[float, int]]]) -> None:
@@ -72,23 +50,19 @@ async def _watch(family: Family, samples: dict[str, list[tuple[float, int]]]) ->
 async def measure(folder: Path, seconds: float, rate: float) -> dict[str, Any]:
     """All figures."""
     samples: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    async with Family(Settings(data=folder)) as family:
+    async with (
+        Family(Settings(data=folder, requests_per_second=0)) as family,
+        httpx.AsyncClient(timeout=60, trust_env=False) as http,
+    ):
         token = await add_partner(family.kafka, Topics(), "NL", "TNM", ["CPO"])
+        port, query = int(family.api.rsplit(":", 1)[1]), f"{family.clickhouse}/?database=voltfold"
+        rate = rate or await peak_of(http, port, token, query) / 2
         watch = asyncio.create_task(_watch(family, samples))
-        done = await _push(family, token, rate, time.monotonic() + seconds)
+        done = await pushed(port, token, rate, seconds)
         watch.cancel()
-        before = time.monotonic()
-        async with aiohttp.ClientSession() as http:
-            query = f"{family.clickhouse}/?database=voltfold"
-            last = -1
-            while True:
-                async with http.post(query, data="SELECT count() FROM sessions") as answer:
-                    count = int(await answer.text())
-                if count == last:
-                    break
-                last = count
-                await asyncio.sleep(1)
-        behind = time.monotonic() - before
+        ended = time.monotonic()
+        behind = await settled(http, query) - ended
+        sessions = int((await http.post(query, content="SELECT count() FROM sessions")).text)
     found: dict[str, Any] = {}
     for name, seen in samples.items():
         quarter = max(1, len(seen) // 4)
@@ -97,7 +71,8 @@ async def measure(folder: Path, seconds: float, rate: float) -> dict[str, Any]:
             late = statistics.median(one[index] for one in seen[-quarter:])
             found[f"{name}_{what}"] = [round(early), round(late)]
     return {
-        "seconds": seconds, "acknowledged": done, "sessions": last, "behind_s": round(behind, 1), **found,
+        "seconds": seconds, "rate": round(rate), "acknowledged": done, "sessions": sessions,
+        "behind_s": round(max(0, behind), 1), **found,
     }  # fmt: skip
 
 
@@ -105,7 +80,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3600)
-    parser.add_argument("--rate", type=float, default=500)
+    parser.add_argument("--rate", type=float, default=0, help="half the measured peak unless given")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="voltfold-soak-") as folder:
         print(json.dumps(asyncio.run(measure(Path(folder), options.seconds, options.rate))))
