@@ -285,3 +285,21 @@ class QuarantineRecord(Record):
     message: str
     received_at: int | None
     value: bytes
+
+
+class DeliveryRecord(Record):
+    """What became of an object that a platform has to get. See `schemas/avro/delivery-1.avsc`."""
+
+    codec: ClassVar[Codec] = Codec("delivery")
+
+    connection: str
+    module: str
+    key: str
+    outcome: str
+    digest: bytes
+    attempts: int
+    http: int | None
+    ocpi: int | None
+    message: str
+    since: int
+    at: int

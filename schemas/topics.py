@@ -48,11 +48,14 @@ class Topics:
         self.locations = fact("locations", few, "Location, EVSE and connector events.")
         self.tokens = fact("tokens", few, "Token events.")
         self.parties = fact("parties", 1, "Partners: who they are, and the hashes of their tokens.")
+        self.commands = fact("commands", few, "Commands and charging profiles, with their results.")
+        self.client_info = Topic(f"{prefix}.client-info", 1, True, "Whether each party can be reached.")
         self.claims = fact("claims", few, "What CDRs entitle operators to.")
         self.quarantine = fact("quarantine", 1, "What passed the door and could not be folded.")
         self.session_states = conclusion("session-states", partitions, "Sessions with their running price.")
         self.bills = conclusion("bills", partitions, "CDRs: billed, priced, compared.")
         self.settlement_entries = conclusion("settlement-entries", few, "Balanced postings.")
+        self.outbound = conclusion("outbound", few, "What each platform was sent, and what it answered.")
         self.sessions_table = conclusion("sessions-table", partitions, "Changelog of the session fold.")
         self.claims_table = conclusion("claims-table", few, "Changelog of the settlement fold.")
 
@@ -62,8 +65,11 @@ class Topics:
 
     @property
     def facts(self) -> list[Topic]:
-        """What partners said."""
-        return [self.sessions, self.tariffs, self.locations, self.tokens, self.parties]
+        """What partners said, and what the read view follows."""
+        return [
+            *(self.sessions, self.tariffs, self.locations, self.tokens, self.parties),
+            *(self.commands, self.client_info),
+        ]
 
     @property
     def conclusions(self) -> list[Topic]:

@@ -21,7 +21,13 @@ MAY_IMPORT = {
     "analytics": ("schemas",),
     "api": (
         "schemas",
-        *("streams.objects", "streams.folding", "streams.references", "streams.sessions"),
+        *(
+            "streams.deliveries",
+            "streams.objects",
+            "streams.folding",
+            "streams.references",
+            "streams.sessions",
+        ),
         *("streams.settlement", "streams.pricing", "streams.versions", "streams.index", "streams.table"),
         "analytics.queries",
     ),
@@ -29,7 +35,10 @@ MAY_IMPORT = {
 }
 """What of ours each floor may import besides itself, with all that lies below such a name."""
 
-PURE = ("folding", "index", "objects", "pricing", "references", "sessions", "settlement", "table", "versions")
+PURE = (
+    *("deliveries", "folding", "index", "objects", "pricing", "references", "sessions", "settlement"),
+    *("table", "versions"),
+)
 """Modules and packages of `streams` that compute, and do nothing else."""
 
 IMPURE = frozenset(
