@@ -10,6 +10,7 @@ import string
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from schemas.ocpi import objects, v211, v221
+from schemas.ocpi import objects, platforms, requests, v211, v211_requests, v221, wire
 
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 
@@ -34,6 +35,7 @@ ids = st.text(string.ascii_letters + string.digits + "-_*", min_size=1, max_size
 _PATTERNS = {
     objects.Time: st.times().map(lambda time: f"{time:%H:%M}"),
     objects.Date: st.dates(datetime(1000, 1, 1).date(), datetime(2999, 12, 31).date()).map(str),  # noqa: DTZ001
+    platforms.Secret: st.text(string.ascii_letters + string.digits + "-._~+/=", min_size=1, max_size=64),
     objects.Degrees: st.decimals(-90, 90, places=6).map(lambda number: f"{number:f}"),
 }
 # Identifiers of 2.1.1 may have 39 characters where those of later versions, and so canonical ones, have 36.
@@ -95,33 +97,37 @@ def structs(type_: type[msgspec.Struct]) -> st.SearchStrategy:
         fields["location"] = st.builds(
             lambda where, used: msgspec.structs.replace(where, evses=used), place, evses
         )
-    return st.builds(type_, **fields)
+    if type_ is v211.EnvironmentalImpact:  # whose category is another way to say the source
+        fields |= {"source": fields["source"].filter(bool), "category": st.none()}
+    found: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(fields)
+    if type_ is requests.StartSession:  # whose connector is one of an EVSE
+        found = found.filter(lambda values: values["evse_uid"] is not None or values["connector_id"] is None)
+    return found.map(lambda values: type_(**values))
 
 
-CANONICAL: dict[str, type[msgspec.Struct]] = {
-    "session": objects.Session,
-    "cdr": objects.CDR,
-    "tariff": objects.Tariff,
-    "location": objects.Location,
-    "evse": objects.EVSE,
-    "connector": objects.Connector,
-    "token": objects.Token,
-}
+def _any(type_: type) -> st.SearchStrategy:
+    if issubclass(type_, msgspec.Struct):
+        return structs(type_)
+    assert issubclass(type_, Enum)
+    return st.sampled_from(list(type_))
+
+
+CANONICAL: dict[str, type] = {kind: wire.canonical(kind) for kind in wire.KINDS}
 
 
 def canonical(kind: str) -> st.SearchStrategy:
     """Any canonical object."""
-    return structs(CANONICAL[kind])
+    return _any(CANONICAL[kind])
 
 
 def spoken(kind: str, version: str) -> tuple[st.SearchStrategy, Callable[[Any], Any]]:
     """Any object as a version has it, and what makes it canonical."""
     if version == "2.2.1":
         struct, up, _ = v221.KINDS[kind]
-        return structs(struct), up
+        return _any(struct), up
     if version == "2.1.1":
-        struct, older, _ = v211.KINDS[kind]
-        return structs(struct), lambda found: older(found, ("NL", "TNM"))
+        struct, older, _ = (v211.KINDS | v211_requests.KINDS)[kind]
+        return _any(struct), lambda found: older(found, ("NL", "TNM"))
     return canonical(kind), lambda found: found
 
 

@@ -1,5 +1,8 @@
 """The canonical objects: OCPI 2.3.0's Session, CDR, Tariff, Location, Token and their parts.
 
+Beside them are `platforms` (credentials, versions, client info), `requests` (commands, charging profiles and
+preferences, authorization) and `payments` (with invoice reconciliation).
+
 Field names, cardinalities and lengths are the specification's (2.3.0 core; `preauthorize_amount` is of 2.3.0
 payments). Everything of Voltfold works on these; `schemas.ocpi.wire` reads and writes them in each version.
 
@@ -39,9 +42,13 @@ CountryCode = Annotated[str, Meta(max_length=2, **_CI)]
 PartyId = Annotated[str, Meta(max_length=3, **_CI)]
 Id = Annotated[str, Meta(min_length=1, max_length=36, **_CI)]
 CdrId = Annotated[str, Meta(min_length=1, max_length=39, **_CI)]
+CiString5 = Annotated[str, Meta(max_length=5, **_CI)]
 CiString36 = Annotated[str, Meta(max_length=36, **_CI)]
 CiString39 = Annotated[str, Meta(max_length=39, **_CI)]
+CiString45 = Annotated[str, Meta(max_length=45, **_CI)]
 CiString48 = Annotated[str, Meta(max_length=48, **_CI)]
+CiString255 = Annotated[str, Meta(max_length=255, **_CI)]
+Short = Annotated[str, Meta(min_length=1, max_length=255, **_CI)]
 OpenEnum = Annotated[str, Meta(min_length=1, max_length=255, **_CI)]
 Currency = Annotated[str, Meta(min_length=1, max_length=3, **_CI)]
 Url = Annotated[str, Meta(max_length=255)]

@@ -54,7 +54,10 @@ class Reader(Generic[T]):
             found = self._decode(body)
         except _REFUSED as error:
             found = self._again(body, error)
-        if b"\\" in body or b"\x7f" in body or not body.isascii():  # else no string can hold such a character
+        odd = (
+            b"\\" in body or b"\x7f" in body or not body.isascii()
+        )  # else no string can hold such a character
+        if odd and isinstance(found, msgspec.Struct):
             hold_printable(found)
         return found
 

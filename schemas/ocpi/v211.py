@@ -13,6 +13,7 @@
   published. Connectors have at most one tariff: of several the first is written.
 - The dimension FLAT of a CDR says that a flat fee applies; since 2.2.1 there is no such dimension, and it is
   left out. A period of nothing else keeps an ENERGY of 0, for a period needs a dimension.
+- The address of a location has 45 characters; a longer one is cut.
 - A tariff's prices are without VAT, and no percentage is known. A tariff has no limits and no validity.
 """
 
@@ -44,7 +45,7 @@ from schemas.ocpi.objects import (
     DateTime,
     DayOfWeek,
     DisplayText,
-    EnergyMix,
+    EnergySource,
     ExceptionalPeriod,
     GeoLocation,
     Id,
@@ -69,6 +70,29 @@ from schemas.ocpi.v221 import elements_without_taxes, recast
 
 NOT_AVAILABLE = "#NA"  # transport_and_format, "No Data Available" of later versions
 UNKNOWN_TYPE = "OTHER"
+
+
+class EnvironmentalImpact(Part, frozen=True, kw_only=True, gc=False):
+    """mod_locations, "EnvironmentalImpact": `source` is later versions' `category`, which is read as well."""
+
+    source: OpenEnum | None = None
+    category: OpenEnum | None = None
+    amount: Number
+
+    def __post_init__(self) -> None:
+        sane("amount", self.amount)
+        if self.source is None and self.category is None:
+            raise ValueError("source: is required, but missing")
+
+
+class EnergyMix(Part, frozen=True, kw_only=True):
+    """mod_locations, "EnergyMix"."""
+
+    is_green_energy: bool
+    energy_sources: list[EnergySource] = []
+    environ_impact: list[EnvironmentalImpact] = []
+    supplier_name: Annotated[str, Meta(max_length=64)] | None = None
+    energy_product_name: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class Hours(Part, frozen=True, kw_only=True):
@@ -361,8 +385,8 @@ def _used(location: Location) -> tuple[EVSE, Connector]:
 def up_session(session: Session, party: Party) -> objects.Session:
     """To 2.3.0."""
     evse, connector = _used(session.location)
-    _short("location.id", session.location.id)
-    _short("location.evses[0].uid", evse.uid)
+    short("location.id", session.location.id)
+    short("location.evses[0].uid", evse.uid)
     return objects.Session(
         country_code=party[0],
         party_id=party[1],
@@ -384,7 +408,7 @@ def up_session(session: Session, party: Party) -> objects.Session:
     )
 
 
-def _short(path: str, identifier: str) -> None:
+def short(path: str, identifier: str) -> None:
     """2.1.1 allows 39 characters where later versions allow 36."""
     if len(identifier) > 36:
         raise ValueError(f"{path}: at most 36 characters are kept")
@@ -445,8 +469,8 @@ def up_cdr(cdr: CDR, party: Party) -> objects.CDR:
     """To 2.3.0."""
     evse, connector = _used(cdr.location)
     place = cdr.location
-    _short("location.id", place.id)
-    _short("location.evses[0].uid", evse.uid)
+    short("location.id", place.id)
+    short("location.evses[0].uid", evse.uid)
     return objects.CDR(
         country_code=party[0],
         party_id=party[1],
@@ -534,6 +558,23 @@ def down_cdr(cdr: objects.CDR) -> CDR:
     )
 
 
+def _up_mix(mix: EnergyMix | None) -> objects.EnergyMix | None:
+    if mix is None:
+        return None
+    impacts = [
+        objects.EnvironmentalImpact(category=item.source or item.category or "", amount=item.amount)
+        for item in mix.environ_impact
+    ]
+    return recast(mix, objects.EnergyMix, environ_impact=impacts)
+
+
+def _down_mix(mix: objects.EnergyMix | None) -> EnergyMix | None:
+    if mix is None:
+        return None
+    impacts = [EnvironmentalImpact(source=item.category, amount=item.amount) for item in mix.environ_impact]
+    return recast(mix, EnergyMix, environ_impact=impacts)
+
+
 def up_tariff(tariff: Tariff, party: Party) -> objects.Tariff:
     """To 2.3.0."""
     return recast(
@@ -542,6 +583,7 @@ def up_tariff(tariff: Tariff, party: Party) -> objects.Tariff:
         country_code=party[0],
         party_id=party[1],
         tax_included=TaxIncluded.NO,
+        energy_mix=_up_mix(tariff.energy_mix),
         elements=[
             objects.TariffElement(
                 price_components=[recast(part, objects.PriceComponent) for part in element.price_components],
@@ -569,7 +611,7 @@ def down_tariff(tariff: objects.Tariff) -> Tariff:
     if not elements:
         flat = PriceComponent(type=TariffDimensionType.FLAT, price=Decimal(0), step_size=1)
         elements = [TariffElement(price_components=[flat])]
-    return recast(tariff, Tariff, elements=elements)
+    return recast(tariff, Tariff, elements=elements, energy_mix=_down_mix(tariff.energy_mix))
 
 
 def _beyond(restrictions: objects.TariffRestrictions | None) -> bool:
@@ -604,7 +646,7 @@ def down_connector(connector: objects.Connector) -> Connector:
 
 def up_evse(evse: EVSE, party: Party) -> objects.EVSE:
     """To 2.3.0."""
-    _short("uid", evse.uid)
+    short("uid", evse.uid)
     return recast(evse, objects.EVSE, connectors=[up_connector(item, party) for item in evse.connectors])
 
 
@@ -615,9 +657,9 @@ def down_evse(evse: objects.EVSE) -> EVSE:
 
 def up_location(location: Location, party: Party) -> objects.Location:
     """To 2.3.0."""
-    _short("id", location.id)
+    short("id", location.id)
     for index, evse in enumerate(location.evses):
-        _short(f"evses[{index}].uid", evse.uid)
+        short(f"evses[{index}].uid", evse.uid)
     hours = location.opening_times
     return recast(
         location,
@@ -630,6 +672,7 @@ def up_location(location: Location, party: Party) -> objects.Location:
         evses=[up_evse(item, party) for item in location.evses],
         time_zone=location.time_zone or "",
         opening_times=None if hours is None else recast(hours, objects.Hours),
+        energy_mix=_up_mix(location.energy_mix),
     )
 
 
@@ -640,10 +683,12 @@ def down_location(location: objects.Location) -> Location:
         location,
         Location,
         type=location.parking_type or "UNKNOWN",
+        address=location.address[:45],
         postal_code=location.postal_code or "",
         evses=[down_evse(item) for item in location.evses],
         time_zone=location.time_zone or None,
         opening_times=None if hours is None else recast(hours, Hours),
+        energy_mix=_down_mix(location.energy_mix),
     )
 
 

@@ -5,6 +5,8 @@
 - A tariff's prices are without VAT, so `tax_included` is NO. A tariff with taxes included is written with the
   VAT taken out of each price (to 12 decimals); where it names no percentage, prices stay as they are, since
   2.2.1 has no way to say what they contain. A tariff without applicable taxes is written without `vat`.
+- A hub is a role of its credentials; 2.3.0 names it in `hub_party_id` and lists whom it reaches as roles,
+  which 2.2.1 forbids ("SHALL only report itself"). So a hub that is no role is written as the only one.
 - Locations have fewer fields. Enums that 2.3.0 opened (connector standards, capabilities, facilities, token
   types, ...) are read openly here too: a value that a later version allows is no reason to refuse an object.
 """
@@ -20,7 +22,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from schemas.ocpi import objects
+from schemas.ocpi import objects, platforms, requests
 from schemas.ocpi.objects import (
     AdditionalGeoLocation,
     AuthMethod,
@@ -63,6 +65,7 @@ from schemas.ocpi.objects import (
     sane,
     utc,
 )
+from schemas.ocpi.platforms import CredentialsRole, Role, Secret
 
 EXACT = Context(prec=120)  # holds any sum of numbers that objects may hold
 _TWELFTH = Decimal("1e-12")
@@ -80,6 +83,14 @@ class Price(Part, frozen=True, kw_only=True, gc=False):
     def __post_init__(self) -> None:
         sane("excl_vat", self.excl_vat)
         sane("incl_vat", self.incl_vat)
+
+
+class Credentials(Part, frozen=True, kw_only=True):
+    """credentials, "Credentials object"."""
+
+    token: Secret
+    url: Url
+    roles: Annotated[list[CredentialsRole], Meta(min_length=1)]
 
 
 class Connector(Part, frozen=True, kw_only=True):
@@ -130,10 +141,10 @@ class Location(Part, frozen=True, kw_only=True):
     publish: bool
     publish_allowed_to: list[PublishTokenType] = []
     name: Annotated[str, Meta(max_length=255)] | None = None
-    address: Annotated[str, Meta(max_length=45)]
+    address: Annotated[str, Meta(max_length=255)]
     city: Annotated[str, Meta(max_length=45)]
     postal_code: Annotated[str, Meta(max_length=10)] | None = None
-    state: Annotated[str, Meta(max_length=20)] | None = None
+    state: Annotated[str, Meta(max_length=45)] | None = None
     country: Annotated[str, Meta(max_length=3)]
     coordinates: GeoLocation
     related_locations: list[AdditionalGeoLocation] = []
@@ -282,7 +293,8 @@ def recast(source: Any, target: type[T], **changes: Any) -> T:
     return target(**values)
 
 
-def _up_price(price: Price | None) -> objects.Price | None:
+def up_price(price: Price | None) -> objects.Price | None:
+    """To 2.3.0: the difference is a tax."""
     if price is None:
         return None
     if price.incl_vat is None:
@@ -299,7 +311,7 @@ def after_taxes(price: objects.Price) -> Decimal:
     return total
 
 
-def _down_price(price: objects.Price | None) -> Price | None:
+def down_price(price: objects.Price | None) -> Price | None:
     if price is None:
         return None
     return Price(excl_vat=price.before_taxes, incl_vat=after_taxes(price) if price.taxes else None)
@@ -315,12 +327,12 @@ def _down_limit(limit: PriceLimit | None) -> Price | None:
 
 def up_session(session: Session) -> objects.Session:
     """To 2.3.0."""
-    return recast(session, objects.Session, total_cost=_up_price(session.total_cost))
+    return recast(session, objects.Session, total_cost=up_price(session.total_cost))
 
 
 def down_session(session: objects.Session) -> Session:
     """From 2.3.0."""
-    return recast(session, Session, total_cost=_down_price(session.total_cost))
+    return recast(session, Session, total_cost=down_price(session.total_cost))
 
 
 def up_tariff(tariff: Tariff) -> objects.Tariff:
@@ -372,13 +384,13 @@ def _without_tax(part: objects.PriceComponent) -> objects.PriceComponent:
 
 def up_cdr(cdr: CDR) -> objects.CDR:
     """To 2.3.0."""
-    costs = {name: _up_price(getattr(cdr, name)) for name in COSTS}
+    costs = {name: up_price(getattr(cdr, name)) for name in COSTS}
     return recast(cdr, objects.CDR, tariffs=[up_tariff(item) for item in cdr.tariffs], **costs)
 
 
 def down_cdr(cdr: objects.CDR) -> CDR:
     """From 2.3.0."""
-    costs = {name: _down_price(getattr(cdr, name)) for name in COSTS}
+    costs = {name: down_price(getattr(cdr, name)) for name in COSTS}
     return recast(cdr, CDR, tariffs=[down_tariff(item) for item in cdr.tariffs], **costs)
 
 
@@ -412,9 +424,33 @@ def down_location(location: objects.Location) -> Location:
     return recast(location, Location, evses=[down_evse(item) for item in location.evses])
 
 
-def same(token: Token) -> Token:
-    """A token is the same in both."""
-    return token
+def up_credentials(credentials: Credentials) -> platforms.Credentials:
+    """To 2.3.0: a hub is `hub_party_id`, too."""
+    hub = next((item for item in credentials.roles if item.role is Role.HUB), None)
+    party = None if hub is None else hub.country_code + hub.party_id
+    return recast(credentials, platforms.Credentials, hub_party_id=party)
+
+
+def down_credentials(credentials: platforms.Credentials) -> Credentials:
+    """From 2.3.0: a hub reports itself alone."""
+    hub = hub_of(credentials)
+    return recast(credentials, Credentials, roles=credentials.roles if hub is None else [hub])
+
+
+def hub_of(credentials: platforms.Credentials) -> CredentialsRole | None:
+    """The role of the hub that credentials name in `hub_party_id` only, if there is one."""
+    party = credentials.hub_party_id
+    if not party or any(item.role is Role.HUB for item in credentials.roles):
+        return None
+    country, name = party[:2], party[2:]
+    its = (item for item in credentials.roles if (item.country_code + item.party_id).upper() == party.upper())
+    details = next((item.business_details for item in its), BusinessDetails(name=party))
+    return CredentialsRole(role=Role.HUB, country_code=country, party_id=name, business_details=details)
+
+
+def same(found: T) -> T:
+    """What is the same in both."""
+    return found
 
 
 KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -425,5 +461,27 @@ KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "evse": (EVSE, up_evse, down_evse),
     "connector": (Connector, up_connector, down_connector),
     "token": (Token, same, same),
+    "credentials": (Credentials, up_credentials, down_credentials),
+    "version": (platforms.Version, same, same),
+    "version_details": (platforms.VersionDetails, same, same),
+    "client_info": (platforms.ClientInfo, same, same),
+    "start_session": (requests.StartSession, same, same),
+    "stop_session": (requests.StopSession, same, same),
+    "reserve_now": (requests.ReserveNow, same, same),
+    "cancel_reservation": (requests.CancelReservation, same, same),
+    "unlock_connector": (requests.UnlockConnector, same, same),
+    "command_response": (requests.CommandResponse, same, same),
+    "command_result": (requests.CommandResult, same, same),
+    "charging_preferences": (requests.ChargingPreferences, same, same),
+    "charging_preferences_response": (requests.ChargingPreferencesResponse, same, same),
+    "location_references": (requests.LocationReferences, same, same),
+    "authorization_info": (requests.AuthorizationInfo, same, same),
+    "charging_profile": (requests.ChargingProfile, same, same),
+    "set_charging_profile": (requests.SetChargingProfile, same, same),
+    "active_charging_profile": (requests.ActiveChargingProfile, same, same),
+    "charging_profile_response": (requests.ChargingProfileResponse, same, same),
+    "charging_profile_result": (requests.ChargingProfileResult, same, same),
+    "active_charging_profile_result": (requests.ActiveChargingProfileResult, same, same),
+    "clear_profile_result": (requests.ClearProfileResult, same, same),
 }
 """Per kind: the struct of 2.2.1, to 2.3.0, from 2.3.0."""

@@ -1,6 +1,6 @@
 """Reading and writing OCPI objects: bytes of a version to canonical objects (2.3.0) and back.
 
-Kinds are session, cdr, tariff, location, evse, connector and token; versions are 2.3.0, 2.2.1 and 2.1.1.
+Versions are 2.3.0, 2.2.1 and 2.1.1; `KINDS` are the kinds of objects, `SPOKEN` those that a version has.
 Everything that a partner may get wrong is told by an `InvalidObjectError` that names the field.
 
 - A body is decoded straight into the version's structs; what a version does not know is ignored.
@@ -20,17 +20,24 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.ocpi import objects, v211, v221
+from schemas.ocpi import objects, payments, platforms, requests, v211, v211_requests, v221
 from schemas.ocpi.reading import InvalidObjectError, Reader, generic, refuse
 
 __all__ = [
     "KINDS",
+    "PATCHED",
+    "SPOKEN",
     "VERSIONS",
+    "Envelope",
     "InvalidObjectError",
     "apply_patch",
+    "canonical",
     "decode",
+    "decode_list",
     "detect_version",
     "encode",
+    "envelope",
+    "items",
     "schema_name",
     "schemas",
 ]
@@ -46,8 +53,37 @@ _STRUCTS: dict[str, type] = {
     "evse": objects.EVSE,
     "connector": objects.Connector,
     "token": objects.Token,
+    "credentials": platforms.Credentials,
+    "version": platforms.Version,
+    "version_details": platforms.VersionDetails,
+    "client_info": platforms.ClientInfo,
+    "start_session": requests.StartSession,
+    "stop_session": requests.StopSession,
+    "reserve_now": requests.ReserveNow,
+    "cancel_reservation": requests.CancelReservation,
+    "unlock_connector": requests.UnlockConnector,
+    "command_response": requests.CommandResponse,
+    "command_result": requests.CommandResult,
+    "charging_preferences": requests.ChargingPreferences,
+    "charging_preferences_response": requests.ChargingPreferencesResponse,
+    "location_references": requests.LocationReferences,
+    "authorization_info": requests.AuthorizationInfo,
+    "charging_profile": requests.ChargingProfile,
+    "set_charging_profile": requests.SetChargingProfile,
+    "active_charging_profile": requests.ActiveChargingProfile,
+    "charging_profile_response": requests.ChargingProfileResponse,
+    "charging_profile_result": requests.ChargingProfileResult,
+    "active_charging_profile_result": requests.ActiveChargingProfileResult,
+    "clear_profile_result": requests.ClearProfileResult,
+    "terminal": payments.Terminal,
+    "new_terminal": payments.NewTerminal,
+    "terminal_update": payments.TerminalUpdate,
+    "invoice_reconciliation": payments.InvoiceReconciliationRecord,
 }
-KINDS = tuple(_STRUCTS)
+
+_CONFIRMATION = "financial_advice_confirmation"  # which is read in two forms, and written in one
+PATCHED = ("session", "cdr", "tariff", "location", "evse", "connector", "token", "terminal")
+"""Kinds of which a part may be sent."""
 
 
 class _Dialect(NamedTuple):
@@ -55,32 +91,42 @@ class _Dialect(NamedTuple):
 
     struct: type
     reader: Reader[Any]
-    patches: Reader[Any]
+    patches: Reader[Any] | None
     fields: tuple[msgspec.structs.FieldInfo, ...]
     up: Callable[[Any, tuple[str, str]], Any] | None
     down: Callable[[Any], Any] | None
     canonical: Mapping[str, tuple[str, ...]]  # fields whose names differ: what they are canonically
 
 
-def _patch_of(struct: type) -> type:
+_UNDATED = payments.Terminal
+"""Patched without last_updated: mod_payments, "Example: Assign Location IDs to Terminal"."""
+
+
+def _patch_of(struct: type, fields_: tuple[msgspec.structs.FieldInfo, ...]) -> type:
     """A struct of which everything may be left out but last_updated (mod_sessions, "PATCH Method")."""
-    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [("last_updated", objects.DateTime)]
+    dated = struct is not _UNDATED
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = (
+        [("last_updated", objects.DateTime)] if dated else []
+    )
     fields += [
         (field.name, field.type | None | msgspec.UnsetType, msgspec.UNSET)
-        for field in msgspec.structs.fields(struct)
-        if field.name != "last_updated"
+        for field in fields_
+        if not dated or field.name != "last_updated"
     ]
     return msgspec.defstruct(f"{struct.__name__}Patch", fields, kw_only=True)
 
 
 def _dialect(
+    kind: str,
     struct: type,
     up: Callable[[Any, tuple[str, str]], Any] | None = None,
     down: Callable[[Any], Any] | None = None,
     canonical: Mapping[str, tuple[str, ...]] | None = None,
 ) -> _Dialect:
-    fields = msgspec.structs.fields(struct)  # slow to ask for, so asked once
-    patches: Reader[Any] = Reader(_patch_of(struct))
+    fields = (
+        msgspec.structs.fields(struct) if issubclass(struct, msgspec.Struct) else ()
+    )  # slow, so asked once
+    patches: Reader[Any] | None = Reader(_patch_of(struct, fields)) if kind in PATCHED else None
     return _Dialect(struct, Reader(struct), patches, fields, up, down, canonical or {})
 
 
@@ -89,16 +135,28 @@ def _without_party(up: Callable[[Any], Any]) -> Callable[[Any, tuple[str, str]],
 
 
 _DIALECTS: dict[tuple[str, str], _Dialect] = {
-    **{(kind, CANONICAL): _dialect(struct) for kind, struct in _STRUCTS.items()},
+    **{(kind, CANONICAL): _dialect(kind, struct) for kind, struct in _STRUCTS.items()},
+    (_CONFIRMATION, CANONICAL): _dialect(
+        _CONFIRMATION, payments.SentConfirmation, _without_party(payments.up_confirmation)
+    ),
     **{
-        (kind, "2.2.1"): _dialect(struct, _without_party(up), down)
+        (kind, "2.2.1"): _dialect(kind, struct, _without_party(up), down)
         for kind, (struct, up, down) in v221.KINDS.items()
     },
     **{
-        (kind, "2.1.1"): _dialect(struct, up, down, v211.CANONICAL_FIELDS.get(kind))
-        for kind, (struct, up, down) in v211.KINDS.items()
+        (kind, "2.1.1"): _dialect(kind, struct, up, down, v211.CANONICAL_FIELDS.get(kind))
+        for kind, (struct, up, down) in (v211.KINDS | v211_requests.KINDS).items()
     },
 }
+SPOKEN: tuple[tuple[str, str], ...] = tuple(_DIALECTS)
+"""Every kind with every version that has it."""
+KINDS: tuple[str, ...] = tuple(kind for kind, version in SPOKEN if version == CANONICAL)
+
+
+def canonical(kind: str) -> type:
+    """What objects of a kind are canonically. Raises LookupError for a kind that there is not."""
+    struct = _of(kind, CANONICAL).struct
+    return payments.FinancialAdviceConfirmation if struct is payments.SentConfirmation else struct
 
 
 def _of(kind: str, version: str) -> _Dialect:
@@ -121,11 +179,46 @@ def decode(kind: str, version: str, body: bytes, *, party: tuple[str, str] = (""
     return _checked(lambda: dialect.up(found, party) if dialect.up else found)
 
 
+class Envelope(objects.Part, frozen=True, kw_only=True):
+    """transport_and_format, "Response format". `data` as it was sent, byte for byte."""
+
+    data: msgspec.Raw | None = None
+    status_code: objects.Integer
+    status_message: str | None = None
+    timestamp: objects.DateTime | None = None
+
+
+_envelopes: Reader[Envelope] = Reader(Envelope)
+_lists: Reader[list[msgspec.Raw]] = Reader(list[msgspec.Raw])
+
+
+def envelope(body: bytes) -> Envelope:
+    """What a response says around its data. `timestamp` is not insisted on. Raises InvalidObjectError."""
+    return _envelopes.read(body)
+
+
+def items(data: bytes) -> list[bytes]:
+    """The objects of a list, each byte for byte. Raises InvalidObjectError."""
+    return [bytes(item) for item in _lists.read(data)]
+
+
+def decode_list(kind: str, version: str, data: bytes, *, party: tuple[str, str] = ("", "")) -> list[Any]:
+    """The canonical objects of a list. Raises InvalidObjectError, which names the item."""
+    found = []
+    for index, item in enumerate(items(data)):
+        try:
+            found.append(decode(kind, version, item, party=party))
+        except InvalidObjectError as error:
+            path = f"[{index}].{error.path}" if error.path else f"[{index}]"
+            raise InvalidObjectError(path, error.message) from None
+    return found
+
+
 _encoder = msgspec.json.Encoder(decimal_format="number")
 # A DateTime is a string(25): zeros at the end of a fraction would make it longer.
 _PADDED = re.compile(
     rb'("(?:start_date_time|end_date_time|stop_date_time|start_datetime|end_datetime|last_updated|period_begin'
-    rb'|period_end)":"[0-9-]{10}T[0-9:]{8}\.[0-9]{1,5}?)0+Z"'
+    rb'|period_end|expiry_date|departure_time)":"[0-9-]{10}T[0-9:]{8}\.[0-9]{1,5}?)0+Z"'
 )
 
 
@@ -144,6 +237,8 @@ def apply_patch(kind: str, version: str, current: Any, body: bytes) -> Any:
     the fields. What the version of the PATCH cannot say stays as it is in all fields that it does not name.
     """
     dialect = _of(kind, version)
+    if dialect.patches is None:
+        raise LookupError(f"no {kind} is ever patched")
     patch = dialect.patches.read(body)
     base = current if dialect.down is None else dialect.down(current)
     changes: dict[str, Any] = {}
@@ -184,8 +279,9 @@ def _checked(make: Callable[[], Any]) -> Any:
 
 _OF_230 = (
     {"before_taxes", "taxes", "tax_included", "after_taxes", "preauthorize_amount"}
-    | {"parking_places", "help_phone", "parking", "accepted_service_providers"}
+    | {"parking_places", "help_phone", "parking", "accepted_service_providers", "hub_party_id"}
 )  # fmt: skip
+_OWNED = ("session", "cdr", "tariff", "location", "token")
 _OF_221 = {"excl_vat", "incl_vat"}
 _OF_211 = {"auth_id", "start_datetime", "end_datetime", "stop_date_time", "voltage", "amperage"}
 
@@ -204,7 +300,9 @@ def detect_version(kind: str, body: bytes) -> str:
         return "2.3.0"
     if names & _OF_221:
         return "2.2.1"
-    if names & _OF_211 or (kind not in ("evse", "connector") and "country_code" not in found):
+    if names & _OF_211 or (kind in _OWNED and "country_code" not in found):
+        return "2.1.1"
+    if kind == "credentials" and "roles" not in found:
         return "2.1.1"
     return "2.2.1" if kind == "tariff" else "2.3.0"  # a tariff of 2.3.0 has tax_included
 

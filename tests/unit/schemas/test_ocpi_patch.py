@@ -147,8 +147,7 @@ def test_a_patch_of_everything_is_the_other_session_with_all_periods(
 @given(st.data())
 @settings(max_examples=40, deadline=None)
 def test_an_empty_patch_changes_nothing_in_any_version(data: st.DataObject) -> None:
-    kind = data.draw(st.sampled_from(wire.KINDS))
-    version = data.draw(st.sampled_from(wire.VERSIONS))
+    kind, version = data.draw(st.sampled_from([pair for pair in wire.SPOKEN if pair[0] in wire.PATCHED]))
     found = data.draw(strategies.canonical(kind))
     body = json.dumps({"last_updated": found.last_updated.isoformat().replace("+00:00", "Z")}).encode()
     assert wire.apply_patch(kind, version, found, body) == found
