@@ -8,7 +8,7 @@ decimals with nine places (`quantized`) in units of the record's currency; energ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import ClassVar, Self
@@ -40,7 +40,9 @@ def moment(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def _unpacked(data: bytes | None) -> Decimal | None:
+def _unpacked(data: bytes | str | None) -> Decimal | None:
+    if isinstance(data, str):  # a default, as it stands in the schema
+        data = data.encode("latin-1")
     return None if data is None else Decimal(int.from_bytes(data, "big", signed=True)).scaleb(-9, _CONTEXT)
 
 
@@ -49,8 +51,8 @@ class Record(msgspec.Struct, kw_only=True):
 
     codec: ClassVar[Codec]
     decimals: ClassVar[tuple[str, ...]] = ()
-    # A field with a list of structs, and the decimals among theirs.
-    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = None
+    # Fields with lists of structs, each with the decimals among theirs.
+    nested: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def encode(self) -> bytes:
         """The record in Avro single-object encoding."""
@@ -62,8 +64,7 @@ class Record(msgspec.Struct, kw_only=True):
         datum = cls.codec.decode(data)
         for name in cls.decimals:
             datum[name] = _unpacked(datum[name])
-        if cls.nested:
-            field, decimals = cls.nested
+        for field, decimals in cls.nested.items():
             for fields in datum[field]:
                 for name in decimals:
                     fields[name] = _unpacked(fields[name])
@@ -143,7 +144,7 @@ class SessionRecord(Record):
         "price_before_taxes",
         "price_after_taxes",
     )
-    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = ("periods", ("kwh",))
+    nested: ClassVar[Mapping[str, tuple[str, ...]]] = {"periods": ("kwh",)}
 
     key: str
     country_code: str
@@ -191,10 +192,9 @@ class BillRecord(Record):
 
     codec: ClassVar[Codec] = Codec("bill")
     decimals: ClassVar[tuple[str, ...]] = ("total_energy", "total_time", "total_parking_time")
-    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = (
-        "amounts",
-        ("billed_before_taxes", "billed_after_taxes", "priced_before_taxes", "priced_after_taxes"),
-    )
+    nested: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "amounts": ("billed_before_taxes", "billed_after_taxes", "priced_before_taxes", "priced_after_taxes")
+    }
 
     key: str
     session_key: str
@@ -229,11 +229,25 @@ class BillRecord(Record):
     event_id: bytes
 
 
+class TaxRecord(msgspec.Struct, kw_only=True):
+    """A tax in an amount: its name, its percentage where it is known, how much of it."""
+
+    name: str
+    percentage: Decimal | None
+    amount: Decimal
+
+
 class ClaimRecord(Record):
-    """What a CDR entitles its operator to. See `schemas/avro/claim-1.avsc`."""
+    """What a CDR entitles its operator to, or the hub's fee for one. See `schemas/avro/claim-2.avsc`.
+
+    `taxes` is the sum of `billed_taxes`. A claim comes again, as a whole, when the price of its CDR changes.
+    """
 
     codec: ClassVar[Codec] = Codec("claim")
-    decimals: ClassVar[tuple[str, ...]] = ("before_taxes", "taxes")
+    decimals: ClassVar[tuple[str, ...]] = (
+        *("before_taxes", "taxes", "kwh", "priced_before_taxes", "priced_after_taxes"),
+    )
+    nested: ClassVar[Mapping[str, tuple[str, ...]]] = {"billed_taxes": ("percentage", "amount")}
 
     id: str
     session_key: str
@@ -245,6 +259,22 @@ class ClaimRecord(Record):
     credit_of: str | None
     occurred_at: int
     event_id: bytes
+    kind: str = "cdr"
+    credit: bool = False
+    cdr_id: str = ""
+    session_id: str | None = None
+    started_at: int = 0
+    ended_at: int = 0
+    kwh: Decimal = Decimal(0)
+    location_id: str = ""
+    token_uid: str = ""
+    contract_id: str = ""
+    billed_taxes: list[TaxRecord] = []
+    priced_before_taxes: Decimal | None = None
+    priced_after_taxes: Decimal | None = None
+    verdict: str = ""
+    reason: str = ""
+    tariffs: list[str] = []
 
 
 class LegRecord(msgspec.Struct, kw_only=True):
@@ -255,11 +285,19 @@ class LegRecord(msgspec.Struct, kw_only=True):
 
 
 class EntryRecord(Record):
-    """A settlement entry: one balanced posting. See `schemas/avro/entry-1.avsc`."""
+    """A settlement entry: one balanced posting, never changed. See `schemas/avro/entry-2.avsc`.
+
+    `kind`: cdr, credit, correction (what takes a posting back, and the one that takes its place), fee,
+    payment or rounding. `statement` is the reference of the statement that it is on; `sequence` counts the
+    entries of a creditor, debtor and currency, without a gap.
+    """
 
     codec: ClassVar[Codec] = Codec("entry")
-    decimals: ClassVar[tuple[str, ...]] = ("amount",)
-    nested: ClassVar[tuple[str, tuple[str, ...]] | None] = ("legs", ("amount",))
+    decimals: ClassVar[tuple[str, ...]] = ("amount", "kwh", "before_taxes")
+    nested: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "legs": ("amount",),
+        "taxes": ("percentage", "amount"),
+    }
 
     id: str
     session_key: str
@@ -271,6 +309,24 @@ class EntryRecord(Record):
     occurred_at: int
     event_id: bytes
     legs: list[LegRecord]
+    kind: str = "cdr"
+    claim: str = ""
+    sequence: int = 0
+    reverses: str | None = None
+    basis: str = "as_billed"
+    statement: str = ""
+    late: bool = False
+    cdr_id: str = ""
+    session_id: str | None = None
+    started_at: int = 0
+    ended_at: int = 0
+    kwh: Decimal = Decimal(0)
+    location_id: str = ""
+    token_uid: str = ""
+    contract_id: str = ""
+    before_taxes: Decimal = Decimal(0)
+    taxes: list[TaxRecord] = []
+    tariffs: list[str] = []
 
 
 class QuarantineRecord(Record):

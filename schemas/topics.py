@@ -50,14 +50,19 @@ class Topics:
         self.parties = fact("parties", 1, "Partners: who they are, and the hashes of their tokens.")
         self.commands = fact("commands", few, "Commands and charging profiles, with their results.")
         self.client_info = Topic(f"{prefix}.client-info", 1, True, "Whether each party can be reached.")
-        self.claims = fact("claims", few, "What CDRs entitle operators to.")
+        self.ledger = fact("ledger", few, "Claims, policies, decisions, closings, receipts of two parties.")
         self.quarantine = fact("quarantine", 1, "What passed the door and could not be folded.")
         self.session_states = conclusion("session-states", partitions, "Sessions with their running price.")
         self.bills = conclusion("bills", partitions, "CDRs: billed, priced, compared.")
         self.settlement_entries = conclusion("settlement-entries", few, "Balanced postings.")
         self.outbound = conclusion("outbound", few, "What each platform was sent, and what it answered.")
+        self.settled_claims = conclusion("settled-claims", few, "Claims: posted, held, rejected, and why.")
+        self.statements = conclusion("statements", few, "Closed statements.")
+        self.receipts = conclusion("receipts", few, "Payments received, and what became of them.")
+        self.policies = conclusion("policies", few, "What is settled between two parties.")
+        self.reconciliations = conclusion("reconciliations", few, "Invoices against our books, CDR by CDR.")
         self.sessions_table = conclusion("sessions-table", partitions, "Changelog of the session fold.")
-        self.claims_table = conclusion("claims-table", few, "Changelog of the settlement fold.")
+        self.ledger_table = conclusion("ledger-table", few, "Changelog of the ledger fold.")
 
     def all(self) -> list[Topic]:
         """Every topic, facts first."""
@@ -74,4 +79,7 @@ class Topics:
     @property
     def conclusions(self) -> list[Topic]:
         """What was concluded: what analytics reads and replay checks."""
-        return [self.session_states, self.bills, self.settlement_entries]
+        return [
+            *(self.session_states, self.bills, self.settlement_entries, self.settled_claims),
+            *(self.statements, self.receipts, self.policies, self.reconciliations),
+        ]

@@ -127,7 +127,7 @@ class _Replay:
             self._expect(
                 settlement(
                     [
-                        Fact(topics.claims.name, 0, start + i, one.key, one.value)
+                        Fact(topics.ledger.name, 0, start + i, one.key, one.value)
                         for i, one in enumerate(batch)
                     ]
                 )
@@ -150,8 +150,8 @@ class _Replay:
                 else:
                     self.events += 1
             outputs = folds[partition](facts)
-            claims += [one for one in outputs if one.topic == self.topics.claims.name]
-            self._expect([one for one in outputs if one.topic != self.topics.claims.name])
+            claims += [one for one in outputs if one.topic == self.topics.ledger.name]
+            self._expect([one for one in outputs if one.topic != self.topics.ledger.name])
         return claims
 
     def _expect(self, outputs: Sequence[Output]) -> None:
@@ -188,7 +188,7 @@ class _Replay:
         """How many records the workers have before them still; and where the topics that they fold end."""
         consumer = await self._connect()
         ends: dict[TopicPartition, int] = {}
-        for topic in (self.topics.sessions, self.topics.claims, self.topics.tariffs, self.topics.locations):
+        for topic in (self.topics.sessions, self.topics.ledger, self.topics.tariffs, self.topics.locations):
             ends |= await consumer.end_offsets(_partitions(topic))
         committed = await _committed(self.kafka, group)
         starts = {tp: found.offset for tp, found in committed.items() if found.offset >= 0}

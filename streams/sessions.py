@@ -210,7 +210,7 @@ class _Batch:
         self.table.write(_sessions, session_key, kept)
         claim = _claim(cdr, event, session_key)
         pair = f"{claim.creditor}>{claim.debtor}>{claim.currency}"
-        self.outputs.append(Output(self.topics.claims.name, pair.encode(), claim.encode()))
+        self.outputs.append(Output(self.topics.ledger.name, pair.encode(), claim.encode()))
         return (session_key,)
 
     def _take_tariff(self, event: Told, reference: TariffReference) -> Iterable[str]:

@@ -70,7 +70,7 @@ def standard_foldings(topics: Topics) -> list[Folding]:
 
     return [
         Folding(topics.sessions, topics.sessions_table, SessionFold(topics)),
-        Folding(topics.claims, topics.claims_table, SettlementFold(topics)),
+        Folding(topics.ledger, topics.ledger_table, SettlementFold(topics)),
     ]
 
 

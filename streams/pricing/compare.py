@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
+from schemas.currencies import digits_of
 from schemas.ocpi.objects import CDR, Price
 from streams.pricing.engine import TOTALS, Money, Priced
 
@@ -15,11 +16,6 @@ MATCH, WITHIN, OVER, UNDER, UNPRICED = (
     "undercharged",
     "cannot_be_priced",
 )
-
-# ISO 4217: currencies whose minor unit is not a hundredth.
-_WHOLE = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
-_THOUSANDTHS = "BHD IQD JOD KWD LYD OMR TND"
-_DIGITS = dict.fromkeys(_WHOLE.split(), 0) | dict.fromkeys(_THOUSANDTHS.split(), 3) | {"CLF": 4, "UYW": 4}
 
 
 class TotalComparison(NamedTuple):
@@ -37,11 +33,6 @@ class Comparison(NamedTuple):
     verdict: str
     reason: str
     totals: dict[str, TotalComparison]
-
-
-def digits_of(currency: str) -> int:
-    """Decimals of a currency's minor unit (ISO 4217)."""
-    return _DIGITS.get(currency.upper(), 2)
 
 
 def compare(cdr: CDR, priced: Priced, tolerance: Decimal | None = None) -> Comparison:

@@ -50,8 +50,8 @@ def number_pair(state: bytes | None) -> tuple[int, int]:
 def counting(topics: Topics) -> list[Folding]:
     """The two folds, one after the other."""
     return [
-        Folding(topics.sessions, topics.sessions_table, CountingFold(topics.session_states, topics.claims)),
-        Folding(topics.claims, topics.claims_table, CountingFold(topics.settlement_entries)),
+        Folding(topics.sessions, topics.sessions_table, CountingFold(topics.session_states, topics.ledger)),
+        Folding(topics.ledger, topics.ledger_table, CountingFold(topics.settlement_entries)),
     ]
 
 

@@ -157,11 +157,11 @@ async def counted_once(kafka: str, topics: Topics, total: int) -> None:
     for number in range(total):
         count, amount = expected.get(key_of(number), (0, 0))
         expected[key_of(number)] = (count + 1, amount + number)
-    for topic in (topics.session_states, topics.claims, topics.settlement_entries):
+    for topic in (topics.session_states, topics.ledger, topics.settlement_entries):
         seen = Counter(int(record.value) for record in await read(kafka, topic))
         assert not [number for number, times in seen.items() if times > 1], topic.name
         assert not set(range(total)) - set(seen), topic.name
-    for changelog in (topics.sessions_table, topics.claims_table):
+    for changelog in (topics.sessions_table, topics.ledger_table):
         states = {record.key: record.value for record in await read(kafka, changelog)}
         states.pop(POSITION)
         assert {key: number_pair(state) for key, state in states.items()} == expected, changelog.name
@@ -302,7 +302,7 @@ async def test_an_error_between_any_two_steps(
 
     monkeypatch.setattr(processor_module, "AIOKafkaProducer", Producer)
     monkeypatch.setattr(Store, "write", store)
-    folding = Folding(topics.sessions, topics.sessions_table, Fold(topics.session_states, topics.claims))
+    folding = Folding(topics.sessions, topics.sessions_table, Fold(topics.session_states, topics.ledger))
     worker = Worker(WorkerConfig(broker, topics, tmp_path), [folding, counting(topics)[1]])
     async with working(worker):
         await send(broker, topics.sessions, range(3_000), per_second=3_000)

@@ -25,6 +25,7 @@ MAY_IMPORT = {
             "streams.deliveries",
             "streams.objects",
             "streams.folding",
+            "streams.ledger",
             "streams.references",
             "streams.sessions",
         ),
@@ -36,7 +37,17 @@ MAY_IMPORT = {
 """What of ours each floor may import besides itself, with all that lies below such a name."""
 
 PURE = (
-    *("deliveries", "folding", "index", "objects", "pricing", "references", "sessions", "settlement"),
+    *(
+        "deliveries",
+        "folding",
+        "index",
+        "ledger",
+        "objects",
+        "pricing",
+        "references",
+        "sessions",
+        "settlement",
+    ),
     *("table", "versions"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""

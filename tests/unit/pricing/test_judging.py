@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from schemas.currencies import digits_of
 from schemas.ocpi import wire
 from schemas.ocpi.objects import Tariff
 from streams.pricing import PricingError
-from streams.pricing.compare import Comparison, compare, digits_of
+from streams.pricing.compare import Comparison, compare
 from streams.pricing.documents import _read_cdr
 from streams.pricing.engine import price_cdr
 from streams.pricing.estimate import estimate

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import records
+from schemas import records, settlement
 from schemas.codec import HEADER, versions
 from schemas.records import Record, moment
 
@@ -24,6 +24,11 @@ RECORDS = [
     records.ClaimRecord,
     records.EntryRecord,
     records.QuarantineRecord,
+    settlement.SettledRecord,
+    settlement.StatementRecord,
+    settlement.ReceiptRecord,
+    settlement.PolicyRecord,
+    settlement.ReconciliationRecord,
 ]
 
 texts = st.text(st.characters(codec="utf-8"), max_size=80)
@@ -38,7 +43,8 @@ def values(schema: Any) -> st.SearchStrategy[Any]:
         case ["null", other]:
             return st.none() | values(other)
         case {"type": "record", "name": name, "fields": fields}:
-            kind = getattr(records, name.split(".")[-1])
+            short = name.split(".")[-1]
+            kind = getattr(records, short, None) or getattr(settlement, short)
             return st.builds(kind, **{field["name"]: values(field["type"]) for field in fields})
         case {"type": "array", "items": items}:
             return st.lists(values(items), max_size=70 if isinstance(items, str) else 3)

@@ -36,7 +36,7 @@ def bills(outputs: list[Output]) -> dict[str, BillRecord]:
 
 
 def claims(outputs: list[Output]) -> list[ClaimRecord]:
-    return [ClaimRecord.decode(one.value or b"") for one in outputs if one.topic == TOPICS.claims.name]
+    return [ClaimRecord.decode(one.value or b"") for one in outputs if one.topic == TOPICS.ledger.name]
 
 
 def refused(outputs: list[Output]) -> list[tuple[str, str]]:
@@ -251,7 +251,7 @@ def interleavings(draw: Any) -> list[Said]:
 def test_the_latest_records_do_not_depend_on_order_or_batches(said: list[Said], cuts: list[int]) -> None:
     plain = run(FOLD, [one for strand in SCENE for one in strand])
     other = run(FOLD, said, cuts)
-    without = {TOPICS.claims.name}
+    without = {TOPICS.ledger.name}
     expected = {key: value for key, value in latest(plain).items() if key[0] not in without}
     assert {key: value for key, value in latest(other).items() if key[0] not in without} == expected
     assert sorted(one.encode() for one in claims(other)) == sorted(one.encode() for one in claims(plain))

@@ -32,7 +32,7 @@ def claim(name: str = "NL*TNM*C1", before: str = "10", taxes: str = "2.1") -> Cl
 
 
 def fold(state: dict[bytes, bytes], values: list[bytes]) -> list[Output]:
-    facts = [Fact(TOPICS.claims.name, 1, offset, b"", value) for offset, value in enumerate(values)]
+    facts = [Fact(TOPICS.ledger.name, 1, offset, b"", value) for offset, value in enumerate(values)]
     folded = SettlementFold(TOPICS)(facts, state.get)
     state |= {key: value for key, value in folded.changes.items() if value is not None}
     return folded.outputs
