@@ -101,6 +101,10 @@ class Codec:
         self._header = header_of(newest)
         self._older = {header_of(schema): _physical(schema) for schema in versions(name)[:-1]}
 
+    def is_newest(self, data: bytes) -> bool:
+        """Whether the newest version wrote this record."""
+        return data[:HEADER] == self._header
+
     def encode(self, record: Any) -> bytes:
         """One record as bytes: a struct with the schema's fields. One that does not fit is a defect."""
         out = bytearray(self._header)

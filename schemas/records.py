@@ -134,7 +134,7 @@ class PeriodRecord(msgspec.Struct, kw_only=True):
 
 
 class SessionRecord(Record):
-    """A session's state and running price. See `schemas/avro/session-1.avsc`."""
+    """A session's state and running price. See `schemas/avro/session-2.avsc`."""
 
     codec: ClassVar[Codec] = Codec("session")
     decimals: ClassVar[tuple[str, ...]] = (
@@ -174,6 +174,7 @@ class SessionRecord(Record):
     received_at: int
     event_id: bytes
     periods: list[PeriodRecord]
+    invalid_candidate: bool = False
 
 
 class AmountRecord(msgspec.Struct, kw_only=True):

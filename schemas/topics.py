@@ -77,6 +77,11 @@ class Topics:
         ]
 
     @property
+    def clocked(self) -> list[Topic]:
+        """Whose every partition is told the time (`streams.clock`)."""
+        return [self.sessions]
+
+    @property
     def conclusions(self) -> list[Topic]:
         """What was concluded: what analytics reads and replay checks."""
         return [

@@ -7,11 +7,16 @@ the same records in the same order give the same answer, however they are cut in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 Get = Callable[[bytes], bytes | None]
 """Reads one state by key; None when there is none."""
+
+
+Gauges = Callable[[Get], Mapping[str, int]]
+"""Reads from a partition's states what is known of it as a whole."""
 
 
 class Fact(NamedTuple):
@@ -33,10 +38,14 @@ class Output(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """What a batch changed: the last value of each state (None: gone), and every output in order."""
+    """What a batch changed: the last value of each state (None: gone), and every output in order.
+
+    `counts` is for metrics alone: how often something happened that somebody may want to watch.
+    """
 
     changes: dict[bytes, bytes | None]
     outputs: list[Output]
+    counts: Mapping[str, int] = MappingProxyType({})
 
 
 class Fold(Protocol):

@@ -24,6 +24,19 @@ COMMIT_SECONDS = Histogram(
     ("topic",),
     buckets=(0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 3, 10),
 )
+EVENTS = Counter(
+    "voltfold_worker_events_total",
+    "What became of events, where it is not the usual: overtaken by a newer one, repeated, quarantined; a"
+    " reference that came late; sessions that became overdue, and those that are it no more.",
+    ("topic", "outcome"),
+)
+CANDIDATES = Gauge(
+    "voltfold_worker_invalid_candidates",
+    "Running sessions of the owned partitions that have been silent for too long.",
+)
+CLOCK = Gauge(
+    "voltfold_worker_clock_seconds", "Of the owned partitions' times, the oldest, in seconds since 1970."
+)
 RESTORED = Counter(
     "voltfold_worker_restored_records_total", "Changelog records read into stores.", ("topic",)
 )

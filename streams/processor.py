@@ -32,7 +32,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from streams import metrics
-from streams.folding import Fact, Fold, Output
+from streams.folding import Fact, Fold, Gauges, Output
 from streams.runner import Runner, Source
 from streams.store import POSITION, Memory, Store, as_position
 
@@ -56,6 +56,8 @@ class Place:
     data: Path
     partitions: Mapping[str, int]
     """How many partitions each output topic has."""
+    restoring: asyncio.Semaphore
+    """How many of them restore their states at once."""
 
 
 @lru_cache(maxsize=100_000)
@@ -66,8 +68,6 @@ def _hash(key: bytes) -> int:
 
 class PartitionProcessor(Runner):
     """Owner of one partition of a fold: its transactional producer, its store, its position."""
-
-    restoring = asyncio.Semaphore(4)
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class PartitionProcessor(Runner):
             await self._producer.begin_transaction()
         folder = place.data / f"{tp.topic}-{tp.partition}"
         self._store = Store(folder, f"{place.cluster} {self._changelog.topic}", self._memory)
-        async with self.restoring:
+        async with place.restoring:
             restored = await restore(place.kafka, self._changelog, self._store)
         metrics.RESTORED.labels(tp.topic).inc(restored)
         position = self._store.position
@@ -139,6 +139,12 @@ class PartitionProcessor(Runner):
         metrics.RECORDS.labels(topic).inc(len(facts))
         metrics.OUTPUTS.labels(topic).inc(len(folded.outputs))
         metrics.BATCH.labels(topic).observe(len(facts))
+        for outcome, count in folded.counts.items():
+            metrics.EVENTS.labels(topic, outcome).inc(count)
+
+    def gauges(self, of: Gauges) -> Mapping[str, int] | None:
+        """What a fold knows of its partition as a whole; None while the state is not at hand."""
+        return of(self._store.get) if self.ready and self._store is not None else None
 
     async def _commit(
         self, changes: Mapping[bytes, bytes | None], outputs: Iterable[Output], position: int

@@ -7,6 +7,8 @@ What is kept per partition, and what is concluded from it:
     c  a CDR                                           -> BillRecord, ClaimRecord (once)
     t  versions of a tariff, l  of a location's facts  -> sessions priced again when one arrives late
     d, i  which sessions depend on which of those
+    n  what time it is                                 -> sessions that have been silent for too long
+    h, o  which running sessions to look at when
 
 A record is a function of what is kept, and what is kept, of the set of events (of those with one
 last_updated, their order in the log): neither batches nor the order of a session and its CDR, nor that of a
@@ -15,13 +17,16 @@ session and its tariff, shows in the latest record of a key.
 - PUT replaces, PATCH merges and appends charging periods; an older last_updated never overwrites a newer one.
 - A CDR is final (mod_cdrs): it closes its session, which from then on is what the CDR says. The same one
   again changes nothing, another one under the same id goes to quarantine.
+- A session that runs and has not been heard of for as long as the log's clock allows is a candidate to be set
+  to INVALID, which its record says; it is none any more when an update comes (`clock.py`, `overdue.py`).
 - Tariffs apply by event time: the newest version with last_updated at or before the session's start whose
   validity covers the start; else the one embedded in the CDR; else the earliest known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
@@ -48,7 +53,9 @@ from schemas.records import (
     read_told,
 )
 from schemas.topics import Topics
-from streams import index, pricing
+from streams import index, overdue, pricing
+from streams.clock import MODULE as CLOCK
+from streams.clock import Tick, read_tick
 from streams.folding import Fact, Folded, Get, Output
 from streams.references import MODULE as REFERENCES
 from streams.references import LocationReference, TariffReference, read_reference
@@ -56,12 +63,16 @@ from streams.table import Shelf, Table
 from streams.versions import Version, add_version, earliest, in_force
 
 _ZERO = Decimal(0)
+_RUNNING = frozenset({"ACTIVE", "PENDING", "RESERVATION"})
 NOT_FOUND = "tariff_unknown"
 NO_LOCATION = "location_unknown"
 
 
 class Kept(msgspec.Struct, array_like=True):
-    """A session's state. `seen`: events with its last_updated; `emitted`: digest of the last record."""
+    """A session's state. `seen`: events with its last_updated; `emitted`: digest of the last record.
+
+    `listed`: the slot of `overdue` that it was put into last; `candidate`: whether its record says so.
+    """
 
     session: Session | None = None
     seen: list[bytes] = []
@@ -70,6 +81,45 @@ class Kept(msgspec.Struct, array_like=True):
     cdrs: list[str] = []
     indexed: list[str] = []
     emitted: bytes = b""
+    listed: int | None = None
+    candidate: bool = False
+
+
+class _Course(msgspec.Struct):
+    """Of a session: whether it runs."""
+
+    status: str
+    end_date_time: object = None
+
+
+class _Glance(msgspec.Struct, array_like=True):
+    """The fields of Kept that tell whether a session is overdue."""
+
+    session: _Course | None
+    seen: msgspec.Raw
+    received_at: int
+    event_id: msgspec.Raw
+    cdrs: list[str]
+    indexed: msgspec.Raw
+    emitted: msgspec.Raw
+    listed: int | None = None
+    candidate: bool = False
+
+
+class KeptClock(msgspec.Struct, array_like=True):
+    """The partition's time. `swept`: the last slot of `overdue` that was looked through.
+
+    `candidates`: how many sessions are overdue.
+    """
+
+    tick: Tick | None = None
+    swept: int = -1
+    candidates: int = 0
+
+    @property
+    def deadline(self) -> int | None:
+        """Who was last heard of then or before, in microseconds, is overdue."""
+        return None if self.tick is None else self.tick.now - self.tick.stale_after
 
 
 class KeptCdr(msgspec.Struct, array_like=True):
@@ -98,6 +148,8 @@ _sessions = Shelf(b"s", Kept, Kept)
 _cdrs: Shelf[KeptCdr] = Shelf(b"c", KeptCdr, lambda: KeptCdr(*_never()))
 _locations = Shelf(b"l", KeptLocation, KeptLocation)
 _tariffs = Shelf(b"t", KeptTariff, KeptTariff)
+_clock = Shelf(b"n", KeptClock, KeptClock)
+_glance = msgspec.msgpack.Decoder(_Glance).decode
 
 
 def _never() -> Any:
@@ -125,14 +177,23 @@ class SessionFold:
         for fact in facts:
             batch.fold(fact)
         batch.conclude()
-        return Folded(batch.table.changes(), batch.outputs)
+        return Folded(batch.table.changes(), batch.outputs, batch.counts)
+
+    def gauges(self, get: Get) -> Mapping[str, int]:
+        """What is known of a partition as a whole: its time (microseconds), and how many are overdue."""
+        known = Table(get).read(_clock, "")
+        return {"candidates": known.candidates, "now": known.tick.now if known.tick else 0}
 
 
 class _Batch:
+    deadline: int | None
+    swept: int
+
     def __init__(self, topics: Topics, table: Table) -> None:
         self.topics = topics
         self.table = table
         self.outputs: list[Output] = []
+        self.counts: Counter[str] = Counter()
         self.dirty: dict[str, Fact] = {}  # sessions to conclude, each with the last record that touched it
 
     # -- folding one event ---------------------------------------------------------------------------------
@@ -165,6 +226,8 @@ class _Batch:
                 if isinstance(reference, TariffReference):
                     return self._take_tariff(event, reference)
                 return self._take_location(event, reference)
+            case _ if event.module == CLOCK:
+                return self._take_clock(read_tick(event.body))
             case other:
                 raise _RefusedError("unknown_module", f"module {other!r} does not belong in this topic")
 
@@ -181,9 +244,11 @@ class _Batch:
             raise _RefusedError("unknown_method", f"{event.method} of a session")
         if known is not None:
             if new.last_updated < known.last_updated:
+                self.counts["overtaken"] += 1
                 return ()
             if new.last_updated == known.last_updated:
                 if event.id in kept.seen:
+                    self.counts["repeated"] += 1
                     return ()
             else:
                 kept.seen = []
@@ -203,6 +268,7 @@ class _Batch:
                 raise _RefusedError(
                     "cdr_conflict", f"CDR {event.key} is known with other content; a CDR is final"
                 )
+            self.counts["repeated"] += 1
             return ()
         self.table.write(_cdrs, event.key, KeptCdr(cdr, event.received_at, event.id))
         kept = self.table.read(_sessions, session_key)
@@ -236,14 +302,71 @@ class _Batch:
             {key for since, versions in news for key in self._dependents(event.key, since, versions)}
         )
 
+    def _take_clock(self, tick: Tick) -> Iterable[str]:
+        """Sessions for which the passing of time makes a difference."""
+        kept = self.table.read(_clock, "")
+        if kept.tick is not None and tick <= kept.tick:
+            return
+        before = kept.deadline
+        kept.tick = tick
+        after = kept.deadline
+        assert after is not None
+        self.table.write(_clock, "", kept)
+        if before == after:
+            return
+        until = overdue.hour_of(after if before is None else max(before, after))
+        since = None if before is None else overdue.hour_of(min(before, after))
+        kept.swept = max(kept.swept, until)
+        for key in overdue.sweep(self.table, since, until, self._belongs):
+            one = self.table.glance(_sessions, key, _glance)
+            assert one is not None
+            place = overdue.hour_of(one.received_at)
+            if one.listed != place:
+                moved = self.table.read(_sessions, key)
+                moved.listed = place
+                self.table.write(_sessions, key, moved)
+            if one.candidate != (one.received_at <= after):
+                yield key
+
+    def _belongs(self, key: str) -> int | None:
+        """The slot of `overdue` that a session belongs into; None for one that does not run."""
+        one = self.table.glance(_sessions, key, _glance)
+        if one is None or not self._runs(one):
+            return None
+        return overdue.hour_of(one.received_at)
+
+    def _runs(self, kept: Kept | _Glance) -> bool:
+        """Whether a session has begun and is neither ended nor billed."""
+        session = kept.session
+        if session is None or session.status not in _RUNNING or session.end_date_time is not None:
+            return False
+        return not kept.cdrs or self._final(kept.cdrs) is None
+
+    def _watch(self, key: str, kept: Kept) -> None:
+        """Have a running session looked at when the time has come."""
+        place, listed = overdue.hour_of(kept.received_at), kept.listed
+        if listed is not None:
+            if self.swept < listed <= place:
+                return  # it is in a slot that will be looked through before it can be overdue
+            if listed != place:
+                overdue.discard(self.table, listed, key)
+            if overdue.holds(self.table, place, key):
+                return
+        overdue.add(self.table, place, key)
+        kept.listed = place
+        self.table.write(_sessions, key, kept)
+
     def _dependents(self, reference: str, since: int, versions: Sequence[Version[Any]]) -> Iterable[str]:
         """Sessions that a new version may matter to: those since then, or all when nothing older is known."""
         oldest = all(since <= one.since for one in versions)
-        return sorted(index.dependents(self.table, reference, None if oldest else since))
+        found = sorted(index.dependents(self.table, reference, None if oldest else since))
+        self.counts["late_reference"] += bool(found)
+        return found
 
     def _quarantine(
         self, fact: Fact, event: Told | None, reason: str, message: str, key: str | None = None
     ) -> None:
+        self.counts["quarantined"] += 1
         record = QuarantineRecord(
             topic=fact.topic,
             partition=fact.partition,
@@ -260,6 +383,8 @@ class _Batch:
 
     def conclude(self) -> None:
         """Price every session that changed, once, and write the records that changed by it."""
+        clock = self.table.find(_clock, "") or KeptClock()
+        self.deadline, self.swept = clock.deadline, clock.swept
         for key, fact in self.dirty.items():
             try:
                 self._conclude(key)
@@ -279,10 +404,20 @@ class _Batch:
                 self.table.write(_cdrs, cdr_key, held)
         record = self._session(key, kept, bills)
         if record is not None:
+            if kept.candidate != record.invalid_candidate:
+                self._count_candidate(key, kept, record.invalid_candidate)
             digest = self._emit(self.topics.session_states.name, key, record, kept.emitted)
             if digest is not None:
                 kept.emitted = digest
                 self.table.write(_sessions, key, kept)
+
+    def _count_candidate(self, key: str, kept: Kept, candidate: bool) -> None:
+        kept.candidate = candidate
+        self.table.write(_sessions, key, kept)
+        clock = self.table.read(_clock, "")
+        clock.candidates += 1 if candidate else -1
+        self.table.write(_clock, "", clock)
+        self.counts["overdue" if candidate else "revived"] += 1
 
     def _emit(self, topic: str, key: str, record: Record, emitted: bytes) -> bytes | None:
         """Write a record if it is another than the last one; its digest then."""
@@ -366,7 +501,7 @@ class _Batch:
 
     def _session(self, key: str, kept: Kept, bills: dict[str, BillRecord]) -> SessionRecord | None:
         """The session's record: from the CDR that closed it, else as it was pushed."""
-        final = self._final(kept)
+        final = self._final(kept.cdrs)
         if final is not None:
             held = self.table.find(_cdrs, final)
             assert held is not None
@@ -386,6 +521,8 @@ class _Batch:
             warnings.append("cannot_be_priced")
         total = priced.totals.get("total_cost") if priced else None
         before, after = _money(session.total_cost)
+        if runs := self._runs(kept):
+            self._watch(key, kept)
         return SessionRecord(
             key=key,
             country_code=session.country_code,
@@ -420,11 +557,12 @@ class _Batch:
                 session.end_date_time or max(session.last_updated, session.start_date_time),
                 session.kwh,
             ),
+            invalid_candidate=runs and self.deadline is not None and kept.received_at <= self.deadline,
         )
 
-    def _final(self, kept: Kept) -> str | None:
+    def _final(self, cdrs: Sequence[str]) -> str | None:
         """Key of the CDR that says what the session was: the last that is neither a credit nor credited."""
-        held = {key: found for key in kept.cdrs if (found := self.table.find(_cdrs, key)) is not None}
+        held = {key: found for key in cdrs if (found := self.table.find(_cdrs, key)) is not None}
         if len(held) == 1:
             return next((key for key, one in held.items() if not one.cdr.credit), None)
         credited = {_credited(one.cdr) for one in held.values() if one.cdr.credit}
@@ -603,6 +741,7 @@ def _closed(key: str, held: KeptCdr, bill: BillRecord) -> SessionRecord:
         received_at=bill.received_at,
         event_id=bill.event_id,
         periods=_periods(cdr.charging_periods, cdr.start_date_time, cdr.end_date_time, cdr.total_energy),
+        invalid_candidate=False,
     )
 
 

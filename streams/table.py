@@ -10,6 +10,8 @@ import msgspec
 from streams.folding import Get
 
 T = TypeVar("T")
+L = TypeVar("L")
+_GONE: Any = object()
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -42,6 +44,21 @@ class Table:
         """A state, or None."""
         return self._read(shelf, key)
 
+    def glance(self, shelf: Shelf[T], key: str, decode: Callable[[bytes], L]) -> T | L | None:
+        """A state, or what another decoder reads of it: for a look at many, which are not held."""
+        name = shelf.prefix + key.encode()
+        held: T | None = self._held.get(name)
+        if held is None:
+            data = self._get(name)
+            return None if data is None else decode(data)
+        return None if held is _GONE else held
+
+    def remove(self, shelf: Shelf[T], key: str) -> None:
+        """There is no such state from here on."""
+        name = shelf.prefix + key.encode()
+        self._held[name] = _GONE
+        self._changed[name] = None
+
     def write(self, shelf: Shelf[T], key: str, state: T) -> None:
         """This state must be kept as it is at the batch's end."""
         name = shelf.prefix + key.encode()
@@ -56,8 +73,9 @@ class Table:
             if data is None:
                 return None
             held = self._held[name] = shelf.decode(data)
-        return held
+        return None if held is _GONE else held
 
     def changes(self) -> dict[bytes, bytes | None]:
-        """Encoded states by key, in the order of their first change."""
-        return {name: _encode(self._held[name]) for name in self._changed}
+        """Encoded states by key, None for one that is gone, in the order of their first change."""
+        held = self._held
+        return {name: None if (one := held[name]) is _GONE else _encode(one) for name in self._changed}

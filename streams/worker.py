@@ -25,11 +25,12 @@ from filelock import FileLock
 
 from schemas.topics import Topic, Topics
 from streams import metrics
-from streams.folding import Fold
+from streams.folding import Fold, Gauges
 from streams.forwarder import Forwarder, ReferencesOf
 from streams.processor import PartitionProcessor, Place
 from streams.runner import Runner
 from streams.store import Memory
+from streams.ticker import ClockConfig, Ticker
 from streams.transport import BundleApp
 
 log = logging.getLogger("voltfold.worker")
@@ -44,14 +45,20 @@ _LOCK_SECONDS = 2.0
 _AT_ONCE = 2
 """Partitions that have a batch in memory: while some wait for their commits, another one folds."""
 
+_RESTORING = 4
+
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker needs to know. `data` is a folder of its own: no two workers share one."""
+    """What a worker needs to know. `data` is a folder of its own: no two workers share one.
+
+    `clock`: how the log is told the time; None: not by this worker.
+    """
 
     kafka: str
     topics: Topics
     data: Path
+    clock: ClockConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Folding:
     topic: Topic
     changelog: Topic
     fold: Fold
+    gauges: Gauges | None = None
 
 
 def standard_foldings(topics: Topics) -> list[Folding]:
@@ -69,7 +77,7 @@ def standard_foldings(topics: Topics) -> list[Folding]:
     from streams.settlement import SettlementFold
 
     return [
-        Folding(topics.sessions, topics.sessions_table, SessionFold(topics)),
+        Folding(topics.sessions, topics.sessions_table, sessions := SessionFold(topics), sessions.gauges),
         Folding(topics.ledger, topics.ledger_table, SettlementFold(topics)),
     ]
 
@@ -121,6 +129,7 @@ class Worker:
         self._references_of = references_of
         self._memory = Memory()
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._restoring = asyncio.Semaphore(_RESTORING)
         self._runners: dict[TP, Runner] = {}
         self._assigned = False
         self._generation = -1
@@ -237,13 +246,18 @@ class Worker:
 
     async def _serve(self) -> None:
         app = self._app = self._create_app()
-        report = asyncio.create_task(self._report(app))
+        beside = [asyncio.create_task(self._report(app))]
+        if (clock := self._config.clock) is not None:
+            topics = self._config.topics.clocked
+            ticker = Ticker(self._config.kafka, topics, clock, lambda: self._owned())
+            beside.append(asyncio.create_task(ticker.run()))
         try:
             await app.start()
             await app._crashed.wait()
             raise RuntimeError(f"Faust stopped: {app.crash_reason!r}")
         finally:
-            report.cancel()
+            for task in beside:
+                task.cancel()
             self._assigned = False
             # Our own transactions first, then the group: the next owner finds everything committed.
             await self._close(list(self._runners))
@@ -251,6 +265,20 @@ class Worker:
                 async with asyncio.timeout(_STOP_SECONDS):
                     await app.stop()
             self._app = None
+
+    def _owned(self) -> list[TP]:
+        """Partitions whose states are at hand."""
+        return [tp for tp, runner in self._runners.items() if self._assigned and runner.ready]
+
+    def _report_gauges(self) -> None:
+        found = []
+        for tp, runner in self._runners.items():
+            folding = self._foldings.get(tp.topic)
+            if folding and folding.gauges and isinstance(runner, PartitionProcessor):
+                found.append(runner.gauges(folding.gauges))
+        known = [one for one in found if one is not None]
+        metrics.CANDIDATES.set(sum(one["candidates"] for one in known))
+        metrics.CLOCK.set(min((one["now"] for one in known), default=0) / 1e6)
 
     async def _report(self, app: BundleApp) -> None:
         while True:
@@ -260,6 +288,7 @@ class Worker:
             for tp, runner in self._runners.items():
                 if self._assigned and (fetched := app.bundles.fetched(tp)) is not None:
                     runner.check(fetched)
+            self._report_gauges()
             owned = Counter(tp.topic for tp in self._runners)
             for topic in self._topics():
                 metrics.PARTITIONS.labels(topic).set(owned[topic])
@@ -301,6 +330,7 @@ class Worker:
             prefix=config.topics.prefix,
             data=config.data,
             partitions={topic.name: topic.partitions for topic in config.topics.all()},
+            restoring=self._restoring,
         )
         return lambda app: PartitionProcessor(
             tp, app.bundles, place, folding.fold, folding.changelog.name, self._memory, self._turns

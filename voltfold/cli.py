@@ -260,7 +260,9 @@ def partner_list(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 @session_app.command("stale")
 def session_stale(
-    hours: Annotated[float, typer.Option(min=0, help="For how long nothing was heard of them.")] = 48.0,
+    hours: Annotated[
+        float | None, typer.Option(min=0, help="Silent for so long; else as the log's clock has it.")
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -274,14 +276,16 @@ def session_stale(
     settings = _of_running(data)
     try:
         client = connect(str(settings.clickhouse), settings.clickhouse_database)
-        found = run(client, "stale_sessions", silent_hours=hours, limit=1_000_000)
+        asked = -1.0 if hours is None else hours
+        found = run(client, "stale_sessions", silent_hours=asked, limit=1_000_000)
     except (ClickHouseError, HTTPError, OSError) as error:
         fail(f"ClickHouse at {settings.clickhouse} does not answer: {error}")
     if as_json:
         typer.echo(json.dumps(found, default=str))
         return
     if not found:
-        typer.echo(f"None: every session that has begun was heard of within {hours:g} hours.")
+        within = "in time" if hours is None else f"within {hours:g} hours"
+        typer.echo(f"None: every session that runs was heard of {within}.")
         return
     from rich.console import Console
     from rich.table import Table

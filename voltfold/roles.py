@@ -88,10 +88,13 @@ def analytics(settings: Settings) -> None:
 
 def worker(settings: Settings, number: int, health_port: int | None) -> None:
     """Run one stream worker; `number` tells those on one data folder apart."""
+    from streams.ticker import ClockConfig
     from streams.worker import Worker, WorkerConfig
 
     folder = settings.folder / f"worker-{number}"
-    service = Worker(WorkerConfig(kafka=_kafka(settings), topics=topics_of(settings), data=folder))
+    seconds = settings.clock_seconds
+    clock = ClockConfig(seconds, 3600 * settings.stale_hours) if seconds else None
+    service = Worker(WorkerConfig(_kafka(settings), topics_of(settings), folder, clock))
     asyncio.run(serve(service, settings.health_host, health_port or settings.health_port))
 
 

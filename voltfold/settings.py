@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     workers: NonNegativeInt = 1
     """Worker processes that `up` starts; partitions are shared among them."""
 
+    clock_seconds: NonNegativeFloat = 300.0
+    """Seconds between two clock events that workers write into the log; 0: none."""
+    stale_hours: PositiveFloat = 48.0
+    """Hours for which a running session may be silent before it is a candidate to be set to INVALID."""
+
     sink_member: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """Name of this sink in its group, which no other has: under it, one that was killed goes on at once."""
 

@@ -22,7 +22,7 @@ DEFAULTS: Mapping[str, Any] = {
     "location_id": "",  # all of them
     "time_zone": "UTC",
     "limit": 100,
-    "silent_hours": 48.0,
+    "silent_hours": -1.0,  # what the fold concluded
 }
 """What a parameter is when it is not given."""
 

@@ -165,12 +165,15 @@ def test_sessions_that_seem_never_to_end(tables: Client) -> None:
         running(4, "2024-03-01T10:00:00", cdr_id="C4"),
         running(5, "2024-03-01T10:00:00", status="COMPLETED"),
         running(6, "2024-03-01T10:00:00", ended_at=at("2024-03-01T09:00:00")),
+        running(7, "2024-03-05T09:59:00", invalid_candidate=True),
     )
-    asked = {"until": datetime(2024, 3, 5, 10, tzinfo=UTC)}
+    concluded = queries.run(tables, "stale_sessions")
+    assert [row["session_id"] for row in concluded] == ["S7"], "as the fold says, whatever the time is"
+    asked = {"until": datetime(2024, 3, 5, 10, tzinfo=UTC), "silent_hours": 48}
     found = queries.run(tables, "stale_sessions", **asked)
     silent = {row["session_id"]: round(row["silent_hours"], 2) for row in found}
     assert list(silent.items()) == [("S1", 96), ("S2", 48.02)]
-    assert len(queries.run(tables, "stale_sessions", silent_hours=1, **asked)) == 3
+    assert len(queries.run(tables, "stale_sessions", **asked | {"silent_hours": 1})) == 3
     insert(tables, session(9), running(1, "2024-03-05T09:00:00"))  # version 2 of it
     assert [row["session_id"] for row in queries.run(tables, "stale_sessions", **asked)] == ["S2"]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from schemas.records import SessionRecord
 from schemas.topics import Topics
 from streams import replay
+from streams.ticker import ClockConfig
 from streams.worker import Worker, WorkerConfig
 from tests.unit.streams.talk import Said, at, cdr, location, period, session, tariff
 
@@ -109,3 +112,42 @@ async def test_a_reference_that_nobody_said_is_seen(
     await producer.send_and_wait(topics.sessions.name, invented.record()[1], b"x", partition=1)
     (difference,) = (await checked(broker, topics)).differences
     assert (difference.topic, difference.what) == (f"{topics.sessions.name}-1", "unexpected")
+
+
+async def test_a_silent_session_is_told_by_the_logs_clock_and_lives_again(
+    broker: str, topics: Topics, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    """A worker writes the time into the log; what it concludes from silence, a replay concludes, too."""
+    worker = Worker(WorkerConfig(broker, topics, tmp_path, ClockConfig(interval=0.4, stale_after=1.2)))
+    running = asyncio.create_task(worker.run())
+    states = AIOKafkaConsumer(
+        topics.session_states.name,
+        bootstrap_servers=broker,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+    )
+    await states.start()
+
+    async def until(wanted: bool) -> SessionRecord:
+        async with asyncio.timeout(30):
+            async for message in states:
+                record = SessionRecord.decode(message.value)
+                if record.invalid_candidate == wanted:
+                    return record
+        raise AssertionError
+
+    try:
+        await say(producer, topics, [Said("sessions", "PUT", session(), time.time_ns() // 1000)])
+        assert not (await until(False)).invalid_candidate
+        assert (await until(True)).status == "ACTIVE", "its operator alone may set it to INVALID"
+        again = session(last_updated=at("12:00:00"))
+        await say(producer, topics, [Said("sessions", "PUT", again, time.time_ns() // 1000)])
+        await until(False)
+        ended = session(last_updated=at("12:30:00"), status="COMPLETED")
+        await say(producer, topics, [Said("sessions", "PUT", ended, time.time_ns() // 1000)])
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        await states.stop()
+    report = await replay.check(broker, topics, f"{topics.prefix}-worker")
+    assert (report.events, report.records) == (3, 1)

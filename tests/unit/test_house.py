@@ -30,6 +30,7 @@ MAY_IMPORT = {
             "streams.sessions",
         ),
         *("streams.settlement", "streams.pricing", "streams.versions", "streams.index", "streams.table"),
+        *("streams.clock", "streams.overdue"),
         "analytics.queries",
     ),
     "voltfold": FLOORS,
@@ -37,17 +38,8 @@ MAY_IMPORT = {
 """What of ours each floor may import besides itself, with all that lies below such a name."""
 
 PURE = (
-    *(
-        "deliveries",
-        "folding",
-        "index",
-        "ledger",
-        "objects",
-        "pricing",
-        "references",
-        "sessions",
-        "settlement",
-    ),
+    *("clock", "deliveries", "folding", "index", "ledger", "objects", "overdue", "pricing", "references"),
+    *("sessions", "settlement"),
     *("table", "versions"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""
