@@ -180,9 +180,9 @@ def decode(kind: str, version: str, body: bytes, *, party: tuple[str, str] = (""
 
 
 class Envelope(objects.Part, frozen=True, kw_only=True):
-    """transport_and_format, "Response format". `data` as it was sent, byte for byte."""
+    """transport_and_format, "Response format". `data` byte for byte; empty where there is none."""
 
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
     status_code: objects.Integer
     status_message: str | None = None
     timestamp: objects.DateTime | None = None

@@ -18,6 +18,19 @@ TARIFF = (EXAMPLES / "2.3.0" / "tariff_12_025kwh_min_price.json").read_bytes()
 LOCATION = (EXAMPLES / "2.3.0" / "location_example.json").read_bytes()
 CDR_221 = (EXAMPLES / "2.2.1" / "cdr_example.json").read_bytes()
 SESSION_211 = (EXAMPLES / "2.1.1" / "session_2_short_finished.json").read_bytes()
+CREDENTIALS = (EXAMPLES / "2.3.0" / "credentials_example3.json").read_bytes()
+TERMINAL = (EXAMPLES / "2.3.0" / "payment_terminal_example_assigned_locations.json").read_bytes()
+CONFIRMATION = (EXAMPLES / "2.3.0" / "payment_financial_advice_confirmation_create.json").read_bytes()
+TOKEN = json.loads((EXAMPLES / "2.3.0" / "token_example_2_full_rfid.json").read_bytes())
+URL = "https://example.com/result/1"
+START = json.dumps({"response_url": URL, "token": TOKEN, "location_id": "LOC1"}).encode()
+PERIOD = {"start_period": 0, "limit": 8.1}
+PROFILE = {"charging_rate_unit": "A", "charging_profile_period": [PERIOD]}
+SET_PROFILE = json.dumps({"response_url": URL, "charging_profile": PROFILE}).encode()
+RECORD = (
+    b'{"country_code": "NL", "party_id": "TNM", "id": "R1", "invoice_id": "I-1", "cdrs": ["C1"],'
+    b' "last_updated": "2026-04-01T00:00:00Z"}'
+)
 REMOVED = object()
 
 
@@ -79,6 +92,33 @@ WRONG = [
     ("location", LOCATION, ["coordinates", "latitude"], "north", "coordinates.latitude", "regex"),
     ("location", LOCATION, ["parking_places", 2, "vehicle_types"], [], "parking_places[2].vehicle_types",
      ">= 1"),
+    ("credentials", CREDENTIALS, ["token"], REMOVED, "token", "required"),
+    ("credentials", CREDENTIALS, ["token"], "with space", "token", "regex"),
+    ("credentials", CREDENTIALS, ["token"], "t" * 65, "token", "length <= 64"),
+    ("credentials", CREDENTIALS, ["roles"], [], "roles", "length >= 1"),
+    ("credentials", CREDENTIALS, ["roles", 0, "role"], "MSP", "roles[0].role", "none of CPO, EMSP"),
+    ("start_session", START, ["connector_id"], "1", "evse_uid", "required where connector_id"),
+    ("start_session", START, ["token", "valid"], REMOVED, "token.valid", "required"),
+    ("start_session", START, ["response_url"], "u" * 256, "response_url", "length <= 255"),
+    ("set_charging_profile", SET_PROFILE, ["charging_profile", "charging_rate_unit"], "kW",
+     "charging_profile.charging_rate_unit", "W, A"),
+    ("set_charging_profile", SET_PROFILE, ["charging_profile", "charging_profile_period", 0, "limit"],
+     b"1e13", "charging_profile.charging_profile_period[0].limit", "12 digits"),
+    ("terminal", TERMINAL, ["terminal_id"], REMOVED, "terminal_id", "required"),
+    ("terminal", TERMINAL, ["last_updated"], REMOVED, "last_updated", "required"),
+    ("terminal", TERMINAL, ["invoice_creator"], "EMSP", "invoice_creator", "CPO, PTP"),
+    ("new_terminal", TERMINAL, ["terminal_id"], REMOVED, "terminal_id", "required"),
+    ("terminal_update", TERMINAL, ["last_updated"], REMOVED, "last_updated", "required"),
+    ("financial_advice_confirmation", CONFIRMATION, ["total_costs", "excl_vat"], REMOVED,
+     "total_costs.before_taxes", "required"),
+    ("financial_advice_confirmation", CONFIRMATION, ["total_costs", "before_taxes"], 4,
+     "total_costs.excl_vat", "one of them"),
+    ("financial_advice_confirmation", CONFIRMATION, ["capture_status_code"], "DONE", "capture_status_code",
+     "SUCCESS, PARTIAL_SUCCESS, FAILED"),
+    ("financial_advice_confirmation", CONFIRMATION, ["eft_data", 1], "", "eft_data[1]", "length >= 1"),
+    ("invoice_reconciliation", RECORD, ["cdrs"], [], "cdrs", "length >= 1"),
+    ("invoice_reconciliation", RECORD, ["cdrs"], ["1", "2" * 40], "cdrs[1]", "length <= 39"),
+    ("invoice_reconciliation", RECORD, ["invoice_id"], "é", "invoice_id", "printable ASCII"),
     # lengths and characters
     ("session", SESSION, ["id"], "1" * 37, "id", "length <= 36"),
     ("session", SESSION, ["id"], "", "id", "length >= 1"),
@@ -263,7 +303,7 @@ def test_an_unknown_kind_or_version_is_our_mistake() -> None:
 
 
 kinds = st.sampled_from(wire.SPOKEN)
-GOOD = [SESSION, CDR, TARIFF, LOCATION, CDR_221, SESSION_211]
+GOOD = [SESSION, CDR, TARIFF, LOCATION, CDR_221, SESSION_211, CREDENTIALS, START, CONFIRMATION, TERMINAL]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
