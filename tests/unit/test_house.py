@@ -38,8 +38,8 @@ MAY_IMPORT = {
 """What of ours each floor may import besides itself, with all that lies below such a name."""
 
 PURE = (
-    *("clock", "deliveries", "folding", "index", "ledger", "objects", "overdue", "pricing", "references"),
-    *("sessions", "settlement"),
+    *("banking", "clock", "deliveries", "folding", "index", "invoicing", "ledger", "objects", "overdue"),
+    *("pricing", "references", "sessions", "settlement"),
     *("table", "versions"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""
