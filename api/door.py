@@ -13,20 +13,23 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from api.answers import Answer, Refusal, Status, encoded, envelope, no_json, unavailable
+import msgspec
+
+from api.answers import Answer, Refusal, Status, encoded, envelope, invalid, no_json, unavailable
+from api.calls import NO_ROUTING, Call, Handler, Routing
 from api.config import ApiConfig
-from api.ingress import Call, Ingress
 from api.log import LogUnavailableError
-from api.metrics import IN_FLIGHT, observe
+from api.metrics import IN_FLIGHT, observe, refused
 from api.partners import Partner, Registry
 from api.pricing import NAMES as PRICES
 from api.pricing import Pricing
 from api.routes import ROUTES, VERSIONS, Route
 from api.view import View
+from schemas.ocpi import wire
 
 log = logging.getLogger("voltfold.api")
 
@@ -35,8 +38,11 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-_HAS_BODY = frozenset(("PUT", "PATCH", "POST"))
+_Fixed = tuple[tuple[int, str], ...]
+
+CREDENTIALS = "credentials"  # the one module whose URL names no interface, and that CREDENTIALS_TOKEN_A opens
 _DRAIN = 8  # of a body that is too large, so many times the limit is read, that its sender hears the answer
+_ROUTING = (b"ocpi-to-country-code", b"ocpi-to-party-id", b"ocpi-from-country-code", b"ocpi-from-party-id")
 _LONGEST_ID = 255  # of X-Request-ID and X-Correlation-ID, which are advised to be GUIDs
 _UNAUTHORIZED = Refusal(
     401,
@@ -57,6 +63,7 @@ class Headers:
         "length",
         "overlong",
         "request_id",
+        "routing",
     )
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
@@ -64,6 +71,7 @@ class Headers:
         self.request_id = self.correlation_id = ""
         self.length: int | None = None
         self.overlong = ""
+        self.routing: dict[bytes, bytes] | None = None
         for name, value in pairs:
             if name == b"authorization":
                 self.authorization = value
@@ -77,6 +85,9 @@ class Headers:
                 self.correlation_id = value.decode("latin-1")
             elif name == b"host":
                 self.host = value
+            elif name.startswith(b"ocpi-"):
+                self.routing = self.routing or {}
+                self.routing[name] = value.strip()
         # Spec: transport_and_format "Unique message IDs". Who sent none gets one to ask about.
         self.request_id = self.request_id or str(uuid.uuid4())
         self.correlation_id = self.correlation_id or str(uuid.uuid4())
@@ -85,26 +96,34 @@ class Headers:
         if len(self.correlation_id) > _LONGEST_ID:
             self.overlong, self.correlation_id = "X-Correlation-ID", self.correlation_id[:_LONGEST_ID]
 
+    def routes(self) -> Routing:
+        """The routing headers."""
+        if self.routing is None:
+            return NO_ROUTING
+        return Routing(*(self.routing.get(name, b"").decode("latin-1") for name in _ROUTING))
+
 
 class Door:
     """The ASGI application for /ocpi, and for /pricing beside it."""
 
     def __init__(
-        self, config: ApiConfig, registry: Registry, view: View, ingress: Ingress, pricing: Pricing
+        self,
+        config: ApiConfig,
+        registry: Registry,
+        view: View,
+        handlers: Mapping[str, Handler],
+        pricing: Pricing,
     ) -> None:
         self._limits = config.limits
         self._public_url = config.public_url.rstrip("/") if config.public_url else None
         self._parties = view.partitions(config.topics.parties)
         self._registry = registry
         self._view = view
-        self._ingress = ingress
+        self._handlers = handlers
         self._pricing = pricing
         self._in_flight = 0
         self._in_flight_bytes = 0
-        self._table: dict[tuple[str, str, str], dict[int, dict[str, Route]]] = {}
-        for route in ROUTES:
-            key = (route.version, route.resource.role, route.resource.module)
-            self._table.setdefault(key, {}).setdefault(len(route.ids), {})[route.method] = route
+        self._table = Table(ROUTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -129,14 +148,16 @@ class Door:
                 route, ids = self._find(scope)
                 base_url = self._base_url(scope, headers)
                 if route is None:
-                    answer = self._versions(ids, base_url)
+                    answer = self._versions(ids, partner, base_url)
                 else:
                     module = route.resource.module
                     call = Call(
                         route, ids, partner, headers.request_id, headers.correlation_id,
-                        scope["query_string"], base_url,
+                        scope["query_string"], base_url, b"", headers.routes(),
                     )  # fmt: skip
                     answer = await self._serve(call, headers, body)
+                    if headers.routing is not None:
+                        answer = _routed(answer, call.routing)
         except Refusal as refusal:
             answer = refusal.answer
         except LogUnavailableError as error:
@@ -159,19 +180,36 @@ class Door:
         observe(module, scope["method"], answer, time.perf_counter() - started)
 
     async def _serve(self, call: Call, headers: Headers, body: _Body) -> Answer:
-        resource = call.route.resource
-        if call.ids:
-            _owned(call.partner, resource.owner, call.ids)
-        elif resource.owner not in call.partner.roles:
-            raise _not_yours(f"{resource.module} are received from the role {resource.owner}")
-        if call.route.method not in _HAS_BODY:
-            return await self._ingress.handle(call)
+        route = call.route
+        resource, partner = route.resource, call.partner
+        if resource.module != CREDENTIALS and not partner.is_through:
+            raise _UNAUTHORIZED  # transport_and_format "Authorization header": CREDENTIALS_TOKEN_A
+        if not _may(call):
+            raise self._refuse(call)
+        handle = self._handlers[resource.handler]
+        if not route.has_body:
+            return await _answered(call, handle)
 
-        async def handle(content: bytes) -> Answer:
+        async def with_body(content: bytes) -> Answer:
             call.body = content
-            return await self._ingress.handle(call)
+            return await _answered(call, handle)
 
-        return await self._with(headers, body, handle)
+        return await self._with(headers, body, with_body, optional=resource.optional_body)
+
+    def _refuse(self, call: Call) -> Refusal:
+        """What somebody is told who may not call: 404, counted and logged."""
+        resource, partner = call.route.resource, call.partner
+        roles = " or ".join(resource.callers)
+        if not partner.roles.intersection(resource.callers):
+            reason, why = "role", f"{resource.module} is for the role {roles} here"
+        else:
+            reason, why = "party", f"you do not speak for {'*'.join(call.ids[:2])} in the role {roles}"
+        refused(resource.module, reason)
+        log.warning(
+            "request %s: %s may not %s %s: %s",
+            call.request_id, partner.connection.id, call.method, call.route.path, why,
+        )  # fmt: skip
+        return Refusal(404, Status.CLIENT_ERROR, f"Not found: {why}")
 
     async def _price(self, scope: Scope, partner: Partner, headers: Headers, body: _Body) -> Answer:
         name = scope["raw_path"].removeprefix(b"/pricing/").decode("latin-1")
@@ -182,7 +220,12 @@ class Door:
         return await self._with(headers, body, lambda content: self._pricing.handle(name, partner, content))
 
     async def _with(
-        self, headers: Headers, body: _Body, handle: Callable[[bytes], Awaitable[Answer]]
+        self,
+        headers: Headers,
+        body: _Body,
+        handle: Callable[[bytes], Awaitable[Answer]],
+        *,
+        optional: bool = False,
     ) -> Answer:
         """Read the body, within limits, and hand it on. Raises Refusal."""
         media = headers.content_type.partition(b";")[0].strip().lower()
@@ -196,7 +239,7 @@ class Door:
                 held = self._hold(headers.length)
             content = await body.read()
             held += self._hold(len(content) - held)
-            if not content:
+            if not content and not optional:
                 raise no_json("is empty, and a JSON object is needed")
             if not content.isascii():
                 try:
@@ -249,37 +292,82 @@ class Door:
             if method != "GET":
                 raise _not_allowed(method, ["GET"])
             return None, (segments[0],)
-        if len(segments) < 3:
+        found = self._table.find(segments) if len(segments) > 1 and all(segments) else None
+        if found is None:
             raise _nowhere(scope)
-        shapes = self._table.get((segments[0], segments[1], segments[2]))
-        methods = shapes and shapes.get(len(segments) - 3)
-        if not methods or not all(segments):
-            raise _nowhere(scope)
+        methods, ids = found
         route = methods.get(method)
         if route is None:
             raise _not_allowed(method, sorted(methods))
-        return route, tuple(segments[3:])
+        return route, ids
 
     def _base_url(self, scope: Scope, headers: Headers) -> str:
         return self._public_url or f"{scope.get('scheme', 'http')}://{headers.host.decode('latin-1')}"
 
-    def _versions(self, ids: tuple[str, ...], base_url: str) -> Answer:
-        """Chapter "Versions module": the list of versions, or one version's endpoints."""
+    def _versions(self, ids: tuple[str, ...], partner: Partner, base_url: str) -> Answer:
+        """Chapter "Versions module": the list of versions, or one version's endpoints for the caller."""
         if ids[0] == "versions":
             data: Any = [{"version": version, "url": f"{base_url}/ocpi/{version}"} for version in VERSIONS]
         else:
-            version = ids[0]
-            endpoints = [
-                {
-                    "identifier": module,
-                    "role": role.upper(),
-                    "url": f"{base_url}/ocpi/{version}/{role}/{module}",
-                }
-                for found, role, module in self._table
-                if found == version
-            ]
-            data = {"version": version, "endpoints": endpoints}
+            data = {"version": ids[0], "endpoints": endpoints(ids[0], partner.roles, base_url)}
         return Answer(200, Status.SUCCESS, "Success", encoded(data))
+
+
+def endpoints(version: str, roles: frozenset[str], base_url: str) -> list[dict[str, str]]:
+    """What a version's details list for a caller in these roles; for one who has none yet, everything.
+
+    Spec: version_information_endpoint "Version details endpoint"; before 2.2 there is no `role` in it, and
+    for one role each module has one endpoint.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for route in ROUTES:
+        resource = route.resource
+        if route.version != version or (roles and not roles.intersection(resource.callers)):
+            continue
+        if resource.module == CREDENTIALS:
+            endpoint = {"identifier": CREDENTIALS, "role": "SENDER", "url": f"{base_url}{route.path}"}
+        else:
+            url = f"{base_url}/ocpi/{version}/{resource.role}/{resource.module}"
+            endpoint = {"identifier": resource.module, "role": resource.role.upper(), "url": url}
+        if version == "2.1.1":
+            del endpoint["role"]
+        found[resource.role, resource.module] = endpoint
+    return list(found.values())
+
+
+class Table:
+    """Routes by the segments of their URL."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        # By version, interface and module, then by the number of identifiers: what has to stand where, and
+        # the routes by method.
+        self._shapes: dict[tuple[str, ...], dict[int, list[tuple[_Fixed, dict[str, Route]]]]] = {}
+        for route in routes:
+            resource = route.resource
+            fixed = tuple((at, name[1:]) for at, name in enumerate(route.ids) if name.startswith("="))
+            key: tuple[str, ...] = (route.version, resource.role, resource.module)
+            if resource.module == CREDENTIALS:
+                key = (route.version, CREDENTIALS)
+            shapes = self._shapes.setdefault(key, {}).setdefault(len(route.ids), [])
+            methods = next((methods for there, methods in shapes if there == fixed), None)
+            if methods is None:
+                methods = {}
+                shapes.append((fixed, methods))
+                shapes.sort(key=lambda shape: -len(shape[0]))
+            methods[route.method] = route
+
+    def find(self, segments: list[str]) -> tuple[dict[str, Route], tuple[str, ...]] | None:
+        """The routes by method of a path's segments (behind /ocpi), and the identifiers in them."""
+        depth = 2 if segments[1] == CREDENTIALS else 3
+        shapes = self._shapes.get(tuple(segments[:depth]))
+        for fixed, methods in (shapes or {}).get(len(segments) - depth, ()):
+            ids = segments[depth:]
+            if not fixed:
+                return methods, tuple(ids)
+            if all(ids[at] == text for at, text in fixed):
+                standing = {at for at, _ in fixed}
+                return methods, tuple(name for at, name in enumerate(ids) if at not in standing)
+        return None
 
 
 class _Body:
@@ -358,18 +446,53 @@ async def respond(
     await send({"type": "http.response.body", "body": body})
 
 
-def _owned(partner: Partner, owner: str, ids: tuple[str, ...]) -> None:
-    """Refuse URLs of other parties, and of this party in a role it does not have.
+async def _answered(call: Call, handle: Handler) -> Answer:
+    """What a handler answers; what it cannot read is told as OCPI wants it."""
+    try:
+        return await handle(call)
+    except wire.InvalidObjectError as error:
+        _is_json(call.body)
+        raise invalid(error.path, error.message) from None
+
+
+def _is_json(body: bytes) -> None:
+    """Refuse what is no JSON (status_codes: "the HTTP error 400 - Bad request MUST be returned")."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.ValidationError:
+        return
+    except RecursionError:
+        return  # as far as one can tell
+    except msgspec.DecodeError as error:
+        raise no_json(str(error)) from None
+
+
+def _may(call: Call) -> bool:
+    """Whether the caller may call this.
 
     Spec: transport_and_format "Errors": for a URL whose country_code or party_id are in none of the client's
     CredentialsRoles "it is allowed to respond with an HTTP 404 status code".
     """
-    if not partner.may(owner, ids[0], ids[1]):
-        raise _not_yours(f"you do not speak for {ids[0]}*{ids[1]} in the role {owner}")
+    resource, partner = call.route.resource, call.partner
+    if resource.module == CREDENTIALS:
+        return True
+    if resource.owned and call.ids:
+        return any(partner.may(role, call.ids[0], call.ids[1]) for role in resource.callers)
+    return not partner.roles.isdisjoint(resource.callers)
 
 
-def _not_yours(why: str) -> Refusal:
-    return Refusal(404, Status.CLIENT_ERROR, f"Not found: {why}")
+def _routed(answer: Answer, routing: Routing) -> Answer:
+    """The answer with the routing headers turned round (transport_and_format "Message Routing Headers")."""
+    names = [
+        (b"OCPI-to-country-code", routing.from_country_code),
+        (b"OCPI-to-party-id", routing.from_party_id),
+    ]
+    names += [
+        (b"OCPI-from-country-code", routing.to_country_code),
+        (b"OCPI-from-party-id", routing.to_party_id),
+    ]
+    headers = tuple((name, value.encode("latin-1")) for name, value in names if value)
+    return msgspec.structs.replace(answer, headers=(*headers, *answer.headers))
 
 
 def _nowhere(scope: Scope) -> Refusal:

@@ -17,6 +17,11 @@ SECONDS = Histogram(
     ("module", "method"),
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+REFUSED = Counter(
+    "voltfold_api_forbidden_total",
+    "Requests for what is not the caller's: by its party, or by its role.",
+    ("module", "reason"),
+)
 IN_FLIGHT = Gauge("voltfold_api_requests_in_flight", "Requests that have not been answered yet.")
 VIEW_LAG = Gauge("voltfold_api_view_lag_records", "Records of the log that the read view has yet to read.")
 
@@ -39,3 +44,8 @@ def observe(module: str, method: str, answer: Answer, seconds: float) -> None:
     method = method if method in _METHODS else "other"
     _counter(module, method, answer.http, answer.status).inc()
     _histogram(module, method).observe(seconds)
+
+
+def refused(module: str, reason: str) -> None:
+    """Count one request for what is not the caller's."""
+    REFUSED.labels(module, reason).inc()

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from api import pricing
 from api.answers import Status
 from api.ingress import TOKEN_TYPES
-from api.routes import ROUTES, VERSIONS, Route
+from api.routes import ROUTES, VERSIONS, Outcome, Route
 from schemas.ocpi import wire
-
-
-class Outcome(NamedTuple):
-    """One way in which a request can end."""
-
-    http: int
-    ocpi: int
-    when: str
-
 
 _ANY = (
     Outcome(400, Status.CLIENT_ERROR, "X-Request-ID or X-Correlation-ID is longer than 255 characters"),
@@ -100,7 +91,7 @@ def markdown() -> str:
     }
     for route in ROUTES:
         path = route.path.replace(f"/{route.version}/", "/{version}/")
-        owner = route.resource.owner
+        owner = ", ".join(route.resource.callers)
         routes.setdefault((route.method, path), ([], owner, _own_outcomes(route)))[0].append(route.version)
     lines = ["| Method | URL | Versions | From | Its own answers (HTTP/OCPI) |", "|---|---|---|---|---|"]
     methods: dict[Outcome, dict[str, None]] = {}

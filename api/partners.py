@@ -1,10 +1,13 @@
-"""Partners: who may speak to us, with which token, in which roles.
+"""Connections: the platforms we speak with, who speaks through each of them, in which roles, by which tokens.
 
-The registry is a fold over the `parties` topic, small enough for memory. A token is 256 bits of randomness
-and is shown once; the log keeps its SHA-256 alone. A slow, salted password hash guards secrets that people
-choose, which can be guessed; nobody can guess 256 random bits, whatever a guess costs, and no two tokens
-are alike, so there is nothing that a salt could add. What the fast hash buys is that every request can
-afford the check.
+The registry is a fold over the `parties` topic, small enough for memory. A token that others use with us is
+256 bits of randomness and is shown once; the log keeps its SHA-256 alone. A slow, salted password hash guards
+secrets that people choose, which can be guessed; nobody can guess 256 random bits, whatever a guess costs,
+and no two tokens are alike, so there is nothing that a salt could add. What the fast hash buys is that every
+request can afford the check. The token that we use with others is sealed (`api.vault`).
+
+An event holds a connection as it is from now on, with a revision one above the last. Two that raced have the
+same revision, and the first one in the log counts, at every process alike.
 """
 
 from __future__ import annotations
@@ -33,9 +36,89 @@ OPERATOR = "OPERATOR"  # the sender of partner events: whoever runs this system
 # types "Role" of 2.3.0 (mod_types role enum); the payments module adds PTP.
 ROLES = ("CPO", "EMSP", "HUB", "NAP", "NSP", "OTHER", "PTP", "SCSP")
 
+# How far a connection has come.
+RECEIVE_ONLY = "RECEIVE_ONLY"  # `partner add`: it has a token, and we have none of theirs
+INVITED = "INVITED"  # it has CREDENTIALS_TOKEN_A, and may register
+CONNECTING = "CONNECTING"  # we are registering with it; it has CREDENTIALS_TOKEN_B
+REGISTERED = "REGISTERED"
+UNREGISTERED = "UNREGISTERED"
+STAGES = (RECEIVE_ONLY, INVITED, CONNECTING, REGISTERED, UNREGISTERED)
 
-class PartnerBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of a partner event: one credential and the party and roles it speaks for."""
+
+class CredentialsRole(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One party on a platform, in one role (credentials "CredentialsRole class")."""
+
+    role: str
+    country_code: str
+    party_id: str
+    business_details: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """`CC*PID`."""
+        return party_key(self.country_code, self.party_id)
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where a partner's module is (version_information_endpoint "Endpoint class").
+
+    `role` is SENDER or RECEIVER; versions before 2.2 do not say it, and it is empty then.
+    """
+
+    identifier: str
+    role: str
+    url: str
+
+
+class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One platform that we speak with; the body of an event of the `parties` topic.
+
+    `token_sha256`: of the token that they use with us. `next_token_sha256`: of the one that is about to take
+    its place, while we tell them so (credentials, "Updating the credentials"). `their_token`: the one that we
+    use with them, sealed; `plain_token`: they want it without Base64. `registered_at`: in microseconds.
+    """
+
+    id: str
+    stage: str
+    roles: tuple[CredentialsRole, ...] = ()
+    revision: int = 1
+    token_sha256: str | None = None
+    next_token_sha256: str | None = None
+    their_token: str | None = None
+    plain_token: bool = False
+    version: str | None = None
+    versions_url: str | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    hub_party_id: str | None = None
+    registered_at: int | None = None
+    name: str | None = None
+    # What the operator of this system expects of the party that was invited; 2.1.1 does not tell roles.
+    expected_party: str | None = None
+    expected_roles: tuple[str, ...] = ()
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether the platform is a hub, so that others may be behind it."""
+        return self.hub_party_id is not None or any(role.role == "HUB" for role in self.roles)
+
+    def endpoint(self, module: str, role: str) -> str | None:
+        """The URL of a module's SENDER or RECEIVER interface, without a slash at its end."""
+        for one in self.endpoints:
+            if one.identifier == module and one.role in (role, ""):
+                return one.url.rstrip("/")
+        return None
+
+    def has(self, role: str) -> bool:
+        """Whether anybody on the platform has the role."""
+        return any(one.role == role for one in self.roles)
+
+    def but(self, **changes: Any) -> Connection:
+        """The next revision, with some fields changed."""
+        return msgspec.structs.replace(self, revision=self.revision + 1, **changes)
+
+
+class _PartnerBody(msgspec.Struct, frozen=True):
+    """The body of a partner event as it was before there were connections."""
 
     country_code: str
     party_id: str
@@ -43,36 +126,61 @@ class PartnerBody(msgspec.Struct, frozen=True, omit_defaults=True):
     token_sha256: str
     name: str | None = None
 
+    def connection(self) -> Connection:
+        roles = tuple(CredentialsRole(role, self.country_code, self.party_id) for role in self.roles)
+        return Connection(
+            connection_id(party_key(self.country_code, self.party_id), self.token_sha256),
+            RECEIVE_ONLY, roles, token_sha256=self.token_sha256, name=self.name,
+        )  # fmt: skip
+
+
+def connection_id(party: str | None, token_sha256: str) -> str:
+    """The id of a connection that begins with this token: `nl-tnm-1a2b3c4d`."""
+    return f"{(party or 'new').lower().replace('*', '-')}-{token_sha256[:8]}"
+
 
 class Partner:
-    """A credential as the door knows it."""
+    """A connection as the door knows it: the platform behind a token."""
 
     __slots__ = (
         "_allowance",
         "_refilled",
+        "_speaks",
         "added_at",
+        "connection",
         "country_code",
-        "digest",
         "key",
         "name",
         "party_id",
         "roles",
     )
 
-    def __init__(self, body: PartnerBody, added_at: int) -> None:
-        self.country_code = body.country_code
-        self.party_id = body.party_id
-        self.key = party_key(body.country_code, body.party_id)
-        self.roles = frozenset(body.roles)
-        self.name = body.name
-        self.digest = bytes.fromhex(body.token_sha256)
+    def __init__(self, connection: Connection, added_at: int) -> None:
+        self.connection = connection
+        first = connection.roles[0] if connection.roles else None
+        self.country_code = first.country_code if first else ""
+        self.party_id = first.party_id if first else ""
+        self.key = first.key if first else connection.id
+        self.roles = frozenset(role.role for role in connection.roles)
+        self.name = connection.name
         self.added_at = added_at
+        self._speaks = frozenset((role.role, role.key) for role in connection.roles)
         self._allowance = -1.0
         self._refilled = 0.0
 
+    @property
+    def is_through(self) -> bool:
+        """Whether the handshake is over (or was none), so that all modules are open."""
+        return self.connection.stage in (REGISTERED, RECEIVE_ONLY)
+
     def may(self, role: str, country_code: str, party_id: str) -> bool:
         """Whether the partner speaks for this party in this role."""
-        return role in self.roles and party_key(country_code, party_id) == self.key
+        return (role, party_key(country_code, party_id)) in self._speaks
+
+    def parties(self, roles: Iterable[str]) -> set[str]:
+        """Keys of the parties that the partner speaks for in any of these roles."""
+        wanted = set(roles)
+        return {key for role, key in self._speaks if role in wanted}
 
     def take(self, rate: float, burst: float) -> float:
         """Take one request from the partner's bucket: 0, or the seconds until there is one to take."""
@@ -86,6 +194,11 @@ class Partner:
             return (1.0 - self._allowance) / rate
         self._allowance -= 1.0
         return 0.0
+
+
+def new_token() -> str:
+    """A token of 256 bits; printable ASCII without spaces, as credentials "Credentials object" wants it."""
+    return secrets.token_urlsafe(32)
 
 
 def token_digest(token: str) -> bytes:
@@ -109,22 +222,54 @@ def candidates(authorization: bytes) -> Iterator[str]:
     yield credentials.decode("latin-1")
 
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def _connection(event: Event) -> Connection | None:
+    """What a partner event says; None for one that cannot be read."""
+    try:
+        fields = msgspec.json.decode(event.body)
+        if isinstance(fields, dict) and "country_code" in fields:
+            found = msgspec.convert(fields, _PartnerBody).connection()
+        else:
+            found = msgspec.convert(fields, Connection)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    digests = [found.token_sha256, found.next_token_sha256]
+    return found if all(one is None or _DIGEST.fullmatch(one) for one in digests) else None
+
+
 class Registry:
-    """All credentials, by the hash of their token."""
+    """All connections: by id, by the hash of their token, by the parties on them."""
 
     def __init__(self) -> None:
+        self._by_id: dict[str, Partner] = {}
         self._by_digest: dict[bytes, Partner] = {}
 
     def fold(self, event: Event) -> None:
         """Learn of one partner event. One that does not decode is passed over: it opens no door."""
-        try:
-            partner = Partner(msgspec.json.decode(event.body, type=PartnerBody), event.received_at)
-        except (msgspec.DecodeError, ValueError):
+        found = _connection(event)
+        if found is None:
             return
+        known = self._by_id.get(found.id)
         if event.method == "DELETE":
-            self._by_digest.pop(partner.digest, None)
+            self._forget(known)
+            self._by_id.pop(found.id, None)
         elif event.method == "PUT":
-            self._by_digest[partner.digest] = partner
+            if known is not None and found.revision != known.connection.revision + 1:
+                return  # another one was first
+            self._forget(known)
+            self._by_id[found.id] = partner = Partner(found, known.added_at if known else event.received_at)
+            if found.stage != UNREGISTERED:
+                for digest in (found.token_sha256, found.next_token_sha256):
+                    if digest is not None:
+                        self._by_digest[bytes.fromhex(digest)] = partner
+
+    def _forget(self, partner: Partner | None) -> None:
+        if partner is not None:
+            for digest in (partner.connection.token_sha256, partner.connection.next_token_sha256):
+                if digest is not None:
+                    self._by_digest.pop(bytes.fromhex(digest), None)
 
     def find(self, authorization: bytes) -> Partner | None:
         """The partner who holds the token of an Authorization header.
@@ -135,13 +280,69 @@ class Registry:
         for token in candidates(authorization):
             digest = token_digest(token)
             partner = self._by_digest.get(digest)
-            if partner is not None and hmac.compare_digest(partner.digest, digest):
-                return partner
+            if partner is None:
+                continue
+            for known in (partner.connection.token_sha256, partner.connection.next_token_sha256):
+                if known is not None and hmac.compare_digest(bytes.fromhex(known), digest):
+                    return partner
         return None
+
+    def get(self, connection: str) -> Connection | None:
+        """The connection with this id."""
+        found = self._by_id.get(connection)
+        return found.connection if found else None
 
     def partners(self) -> list[Partner]:
         """Everybody, ordered by party and age."""
-        return sorted(self._by_digest.values(), key=lambda partner: (partner.key, partner.added_at))
+        return sorted(self._by_id.values(), key=lambda partner: (partner.key, partner.added_at))
+
+    def connections(self) -> list[Connection]:
+        """All connections, ordered by party and age."""
+        return [partner.connection for partner in self.partners()]
+
+    def reachable(self) -> list[Connection]:
+        """Those that we can send to: registered, with endpoints and a token of theirs."""
+        return [
+            one for one in self.connections() if one.stage == REGISTERED and one.their_token and one.endpoints
+        ]
+
+    def by_party(self, country_code: str, party_id: str, role: str | None = None) -> Connection | None:
+        """The connection that a party is on, in a role if one is given: a registered one before others."""
+        key = party_key(country_code, party_id)
+        found = [
+            one for one in self.connections()
+            if one.stage != UNREGISTERED
+            and any(each.key == key and role in (None, each.role) for each in one.roles)
+        ]  # fmt: skip
+        return min(found, key=lambda one: one.stage != REGISTERED, default=None)
+
+    def named(self, name: str) -> Connection:
+        """The connection that a person means: by its id, or by a party on it. Raises LookupError."""
+        if (found := self.get(name)) is not None:
+            return found
+        country, _, party = name.replace("-", "*").partition("*")
+        if (found := self.by_party(country, party)) is not None:
+            return found
+        raise LookupError(f"there is no connection {name}: `voltfold partner list` shows them")
+
+
+def connection_event(connection: Connection, *, sender: str = OPERATOR, method: str = "PUT") -> Event:
+    """The event that makes a connection what it is from now on. Received now."""
+    body = msgspec.json.encode(connection)
+    path = [connection.id]
+    return Event(
+        id=event_id(sender, MODULE, method, path, body),
+        received_at=time.time_ns() // 1000,
+        sender=sender,
+        version="",
+        module=MODULE,
+        method=method,
+        key=connection.id,
+        path=path,
+        request_id=None,
+        correlation_id=None,
+        body=body,
+    )
 
 
 def _checked(country: str, party: str, roles: Iterable[str]) -> tuple[str, str, list[str]]:
@@ -158,6 +359,12 @@ def _checked(country: str, party: str, roles: Iterable[str]) -> tuple[str, str, 
     return country.upper(), party.upper(), wanted
 
 
+async def write_event(kafka: str, topics: Topics, event: Event) -> None:
+    """Append an event to the `parties` topic. Raises aiokafka's KafkaError when that fails."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True) as producer:
+        await producer.send_and_wait(topics.parties.name, event.encode(), event.key.encode())
+
+
 async def add_partner(
     kafka: str, topics: Topics, country: str, party: str, roles: Iterable[str], name: str | None = None
 ) -> str:
@@ -168,29 +375,47 @@ async def add_partner(
     written.
     """
     country, party, wanted = _checked(country, party, roles)
-    token = secrets.token_urlsafe(32)
-    body = msgspec.json.encode(PartnerBody(country, party, wanted, token_digest(token).hex(), name))
-    path = [country, party]
-    event = Event(
-        id=event_id(OPERATOR, MODULE, "PUT", path, body),
-        received_at=time.time_ns() // 1000,
-        sender=OPERATOR,
-        version="",
-        module=MODULE,
-        method="PUT",
-        key=party_key(country, party),
-        path=path,
-        request_id=None,
-        correlation_id=None,
-        body=body,
-    )
-    async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True) as producer:
-        await producer.send_and_wait(topics.parties.name, event.encode(), event.key.encode())
+    token = new_token()
+    digest = token_digest(token).hex()
+    found = tuple(CredentialsRole(role, country, party) for role in wanted)
+    id_ = connection_id(party_key(country, party), digest)
+    connection = Connection(id_, RECEIVE_ONLY, found, token_sha256=digest, name=name)
+    await write_event(kafka, topics, connection_event(connection))
     return token
 
 
-async def list_partners(kafka: str, topics: Topics) -> list[dict[str, Any]]:
-    """Every credential, without its token: country_code, party_id, roles, name, added_at (micros)."""
+async def invite(
+    kafka: str,
+    topics: Topics,
+    country: str | None = None,
+    party: str | None = None,
+    roles: Iterable[str] = (),
+    name: str | None = None,
+) -> tuple[str, Connection]:
+    """Make a CREDENTIALS_TOKEN_A, with which a platform may register; return it, and the new connection.
+
+    `country` and `party`: who it has to be; `roles`: which it has, for 2.1.1, whose credentials do not tell.
+    Raises as `add_partner`.
+    """
+    expected, wanted = None, sorted({role.upper() for role in roles})
+    if country or party:
+        country, party, _ = _checked(country or "", party or "", wanted or ("OTHER",))
+        expected = party_key(country, party)
+    for role in wanted:
+        if role not in ROLES:
+            raise ValueError(f"role: {role!r} is none of {', '.join(ROLES)}")
+    token = new_token()
+    digest = token_digest(token).hex()
+    connection = Connection(
+        connection_id(expected, digest), INVITED, token_sha256=digest, name=name,
+        expected_party=expected, expected_roles=tuple(wanted),
+    )  # fmt: skip
+    await write_event(kafka, topics, connection_event(connection))
+    return token, connection
+
+
+async def read_registry(kafka: str, topics: Topics) -> Registry:
+    """The registry as the log has it now. Raises aiokafka's KafkaError."""
     registry = Registry()
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
     async with consumer:
@@ -201,13 +426,26 @@ async def list_partners(kafka: str, topics: Topics) -> list[dict[str, Any]]:
         while await consumer.position(partition) < end:
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 for record in records:
-                    registry.fold(Event.decode(record.value))
+                    event = Event.decode(record.value)
+                    if event.module == MODULE:
+                        registry.fold(event)
+    return registry
+
+
+async def list_partners(kafka: str, topics: Topics) -> list[dict[str, Any]]:
+    """Every connection, without its tokens: id, stage, parties, roles, name, version, added_at (micros)."""
+    registry = await read_registry(kafka, topics)
     return [
         {
+            "id": partner.connection.id,
+            "stage": partner.connection.stage,
             "country_code": partner.country_code,
             "party_id": partner.party_id,
             "roles": sorted(partner.roles),
+            "parties": [f"{role.key} {role.role}" for role in partner.connection.roles],
             "name": partner.name,
+            "version": partner.connection.version,
+            "versions_url": partner.connection.versions_url,
             "added_at": partner.added_at,
         }
         for partner in registry.partners()

@@ -1,27 +1,47 @@
 """The table of OCPI routes: what the door dispatches by, what OpenAPI describes, what `docs/ocpi.md` lists.
 
 A module, a role or a version more is a row more here. URLs are
-`/ocpi/{version}/{role}/{module}/{identifiers...}`; an identifier is one percent-encoded segment.
+`/ocpi/{version}/{sender|receiver}/{module}/{identifiers...}`; an identifier is one percent-encoded segment.
+Identifiers that begin with `=` are no variables but stand in the URL as they are (`authorize`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from api.answers import Status
 
-VERSIONS = ("2.2.1", "2.3.0")
+VERSIONS = ("2.1.1", "2.2.1", "2.3.0")
+SINCE_221 = ("2.2.1", "2.3.0")
 
 OWNER = ("country_code", "party_id")
+
+PROVIDERS = ("EMSP", "OTHER", "PTP", "HUB")
+"""Who is told of sessions and CDRs: those whose tokens they carry (a payment terminal provider's, too)."""
+READERS = ("EMSP", "NSP", "NAP", "SCSP", "OTHER", "PTP", "HUB")
+"""Who reads what operators publish for everybody."""
+ANYBODY = ("CPO", "EMSP", "HUB", "NAP", "NSP", "OTHER", "PTP", "SCSP")
+
+
+class Outcome(NamedTuple):
+    """One way in which a request can end."""
+
+    http: int
+    ocpi: int
+    when: str
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object under a module: what its URLs look like, who owns it, and what may be done with it.
+    """A kind of object under a module: what its URLs look like, who may call them, and what may be done.
 
-    `kind` names the object in `schemas.ocpi.wire`; `ids` are the URL's identifiers in their order;
-    `creates` says that the URL of a write ends before them, since the identifiers are in the body (POST).
+    `kind` names the object in `schemas.ocpi.wire` ("" when none of it is there); `ids` are the URL's
+    identifiers in their order; `creates` says that the URL of a write ends before them, since the
+    identifiers are in the body (POST). `callers` are the roles that may call; where the URL begins with a
+    country code and a party id (`owned`), the caller must be that party in one of them. `handler` names who
+    answers, in the mapping of `api.server`; `outcomes` are that handler's own ways to end.
     """
 
     module: str
@@ -29,18 +49,30 @@ class Resource:
     title: str
     ids: tuple[str, ...]
     methods: tuple[str, ...]
-    owner: str
-    topic: str
+    callers: tuple[str, ...]
     section: str  # anchor of the specification's chapter
+    topic: str = ""
     unknown: Status = Status.CLIENT_ERROR
     role: str = "receiver"
     creates: bool = False
     query: tuple[str, ...] = ()
+    versions: tuple[str, ...] = VERSIONS
+    handler: str = "objects"
+    optional_body: bool = False
+    listed: bool = False  # answers a list, page by page
+    sends: str = ""  # the kind in the body of a request, where it is not `kind`
+    answers: str = ""  # the kind in an answer's data, where it is not `kind`
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def id_name(self) -> str:
         """The field of the body that the URL's last identifier must equal."""
         return "uid" if self.ids[-1].endswith("_uid") else "id"
+
+    @property
+    def owned(self) -> bool:
+        """Whether the URL begins with the party that the object belongs to, which must be the caller."""
+        return self.ids[:2] == OWNER and self.role == "receiver"
 
 
 @dataclass(frozen=True)
@@ -56,7 +88,15 @@ class Route:
     def path(self) -> str:
         """The URL's path with its identifiers in braces."""
         r = self.resource
-        return "/".join(["/ocpi", self.version, r.role, r.module, *("{" + name + "}" for name in self.ids)])
+        names = [name[1:] if name.startswith("=") else "{" + name + "}" for name in self.ids]
+        if r.module == "credentials":
+            return f"/ocpi/{self.version}/credentials"
+        return "/".join(["/ocpi", self.version, r.role, r.module, *names])
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a request has a body."""
+        return self.method in ("PUT", "PATCH", "POST")
 
 
 def _resource(
@@ -66,14 +106,14 @@ def _resource(
         module=module,
         kind=kind,
         title=title,
-        ids=(*OWNER, *ids),
+        ids=ids,
         methods=tuple(methods.split()),
         **more,  # type: ignore[arg-type]
     )
 
 
 _LOCATION = {
-    "owner": "CPO",
+    "callers": ("CPO",),
     "topic": "locations",
     "unknown": Status.UNKNOWN_LOCATION,
     "section": "mod_locations",
@@ -81,35 +121,44 @@ _LOCATION = {
 
 RESOURCES = (
     _resource(
-        "sessions", "session", "Session", ("session_id",), "GET PUT PATCH",
-        owner="CPO", topic="sessions", section="mod_sessions",
+        "sessions", "session", "Session", (*OWNER, "session_id"), "GET PUT PATCH",
+        callers=("CPO",), topic="sessions", section="mod_sessions",
     ),
     _resource(
-        "cdrs", "cdr", "CDR", ("cdr_id",), "GET", owner="CPO", topic="sessions", section="mod_cdrs"
+        "cdrs", "cdr", "CDR", (*OWNER, "cdr_id"), "GET",
+        callers=("CPO",), topic="sessions", section="mod_cdrs",
     ),
     _resource(
-        "cdrs", "cdr", "CDR", ("cdr_id",), "POST",
-        owner="CPO", topic="sessions", section="mod_cdrs", creates=True,
+        "cdrs", "cdr", "CDR", (*OWNER, "cdr_id"), "POST",
+        callers=("CPO",), topic="sessions", section="mod_cdrs", creates=True,
     ),
-    _resource("locations", "location", "Location", ("location_id",), "GET PUT PATCH", **_LOCATION),
-    _resource("locations", "evse", "EVSE", ("location_id", "evse_uid"), "GET PUT PATCH", **_LOCATION),
+    _resource("locations", "location", "Location", (*OWNER, "location_id"), "GET PUT PATCH", **_LOCATION),
+    _resource("locations", "evse", "EVSE", (*OWNER, "location_id", "evse_uid"), "GET PUT PATCH", **_LOCATION),
     _resource(
-        "locations", "connector", "Connector", ("location_id", "evse_uid", "connector_id"), "GET PUT PATCH",
-        **_LOCATION,
-    ),
-    _resource(
-        "tariffs", "tariff", "Tariff", ("tariff_id",), "GET PUT DELETE",
-        owner="CPO", topic="tariffs", section="mod_tariffs",
+        "locations", "connector", "Connector", (*OWNER, "location_id", "evse_uid", "connector_id"),
+        "GET PUT PATCH", **_LOCATION,
     ),
     _resource(
-        "tokens", "token", "Token", ("token_uid",), "GET PUT PATCH",
-        owner="EMSP", topic="tokens", section="mod_tokens", unknown=Status.UNKNOWN_TOKEN, query=("type",),
+        "tariffs", "tariff", "Tariff", (*OWNER, "tariff_id"), "GET PUT DELETE",
+        callers=("CPO",), topic="tariffs", section="mod_tariffs",
+    ),
+    _resource(
+        "tokens", "token", "Token", (*OWNER, "token_uid"), "GET PUT PATCH",
+        callers=("EMSP",), topic="tokens", section="mod_tokens", unknown=Status.UNKNOWN_TOKEN,
+        query=("type",),
     ),
 )  # fmt: skip
 
-ROUTES = tuple(
-    Route(version, resource, method, () if resource.creates else resource.ids)
-    for version in VERSIONS
-    for resource in RESOURCES
-    for method in resource.methods
-)
+
+def routes_of(resources: tuple[Resource, ...]) -> tuple[Route, ...]:
+    """The routes of some resources, by version, in the order of the resources."""
+    return tuple(
+        Route(version, resource, method, () if resource.creates else resource.ids)
+        for version in VERSIONS
+        for resource in resources
+        if version in resource.versions
+        for method in resource.methods
+    )
+
+
+ROUTES = routes_of(RESOURCES)

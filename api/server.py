@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from api.answers import Answer, Status, envelope
+from api.calls import Handler
 from api.config import ApiConfig
 from api.door import Door, Receive, Scope, Send
 from api.ingress import Ingress
@@ -74,7 +75,11 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
         summary="OCPI 2.2.1 and 2.3.0: what partners push, kept in Kafka before it is answered.",
         lifespan=lifespan,
     )
-    app.door = Door(config, registry, view, Ingress(config, log, view), Pricing(config, view))
+    # Who answers: the names are those of `Resource.handler`.
+    handlers: dict[str, Handler] = {
+        "objects": Ingress(config, log, view).handle,
+    }
+    app.door = Door(config, registry, view, handlers, Pricing(config, view))
 
     @app.get("/health", tags=["operation"], responses={503: {"description": "Not ready, or Kafka is gone."}})
     async def health() -> JSONResponse:

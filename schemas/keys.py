@@ -14,3 +14,9 @@ def party_key(country_code: str, party_id: str) -> str:
 def object_key(country_code: str, party_id: str, *ids: str) -> str:
     """`CC*PID*ID`, further identifiers behind it."""
     return "*".join((country_code, party_id, *ids)).upper()
+
+
+def owner_of(key: str) -> tuple[str, str]:
+    """Country code and party id, in upper case, of an object's key; 2.1.1 has them in no object."""
+    country_code, party_id, *_ = key.split("*", 2)
+    return country_code, party_id

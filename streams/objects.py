@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.keys import owner_of
 from schemas.ocpi import wire
 from schemas.records import Event, micros
 
@@ -83,7 +84,9 @@ def _fold_cdr(current: bytes | None, event: Event) -> bytes | None:
         state = _unpack(current)
         if (state.last_updated, state.seen[_WHOLE][0]) <= (event.received_at, event.id):
             return current
-    body = wire.encode("cdr", _CANONICAL, wire.decode("cdr", event.version, event.body))
+    body = wire.encode(
+        "cdr", _CANONICAL, wire.decode("cdr", event.version, event.body, party=owner_of(event.key))
+    )
     return _pack(State(event.received_at, {_WHOLE: [event.id]}, body))
 
 
@@ -97,7 +100,7 @@ def _fold_whole(module: str, state: State | None, event: Event) -> State | None:
     kind = KINDS[module]
     current = None
     if event.method == "PUT":
-        new = wire.decode(kind, event.version, event.body)
+        new = wire.decode(kind, event.version, event.body, party=owner_of(event.key))
     elif state is None:
         return None
     else:
@@ -138,7 +141,7 @@ def _fold_part(state: State | None, event: Event) -> State | None:
         return None
     current = part(location, path)
     if event.method == "PUT":
-        new = wire.decode(kind, event.version, event.body)
+        new = wire.decode(kind, event.version, event.body, party=owner_of(event.key))
     elif current is None:
         return None
     else:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from schemas.codec import UnknownSchemaError
+from schemas.keys import owner_of
 from schemas.ocpi import wire
 from schemas.ocpi.objects import Tariff
 from schemas.records import Event, micros
@@ -111,7 +112,7 @@ def _of_tariff(event: Event) -> TariffReference | None:
         return TariffReference(event.received_at, msgspec.Raw(b"null"))
     if event.method != "PUT":
         return None
-    tariff = wire.decode("tariff", event.version, event.body)
+    tariff = wire.decode("tariff", event.version, event.body, party=owner_of(event.key))
     body = wire.encode("tariff", _CANONICAL, tariff)
     return TariffReference(micros(tariff.last_updated), msgspec.Raw(body))
 

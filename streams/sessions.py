@@ -35,7 +35,7 @@ from typing import Any
 import msgspec
 
 from schemas.codec import UnknownSchemaError
-from schemas.keys import object_key, party_key
+from schemas.keys import object_key, owner_of, party_key
 from schemas.ocpi import wire
 from schemas.ocpi.objects import CDR, ChargingPeriod, Price, Session, Tariff
 from schemas.records import (
@@ -235,7 +235,7 @@ class _Batch:
         kept = self.table.read(_sessions, event.key)
         known = kept.session
         if event.method == "PUT":
-            new = wire.decode("session", event.version, event.body)
+            new = wire.decode("session", event.version, event.body, party=owner_of(event.key))
         elif event.method == "PATCH":
             if known is None:
                 raise _RefusedError("unknown_object", f"PATCH of session {event.key}, which was never PUT")
@@ -261,7 +261,7 @@ class _Batch:
     def _take_cdr(self, event: Told, session_key: str) -> Iterable[str]:
         if event.method != "POST":
             raise _RefusedError("unknown_method", f"{event.method} of a CDR")
-        cdr = wire.decode("cdr", event.version, event.body)
+        cdr = wire.decode("cdr", event.version, event.body, party=owner_of(event.key))
         known = self.table.find(_cdrs, event.key)
         if known is not None:
             if known.cdr != cdr:

@@ -148,7 +148,7 @@ def test_unknown_objects(version: str, cpo: Partner, emsp: Partner, api: Api, ne
     ("method", "path"),
     [
         ("GET", "/ocpi/"),
-        ("GET", "/ocpi/2.1.1"),
+        ("GET", "/ocpi/2.0"),
         ("GET", "/ocpi/2.3.0/receiver/sessions"),
         ("GET", "/ocpi/2.3.0/receiver/sessions/NL/TNM"),
         ("GET", "/ocpi/2.3.0/receiver/sessions/NL/TNM/1/2"),
