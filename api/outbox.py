@@ -1,13 +1,14 @@
 """What is still to be delivered, and what became of what was: in the courier's own view, in one RocksDB.
 
-A mark is set in the same write that moves the view past the event that caused it, so a courier that is killed
-has lost neither. An outcome is in the log (topic `outbound`) before its mark is taken away; a store that is new
-reads them from there, so what was delivered is not delivered again.
+A mark is set in the same write that moves the view past the event that caused it, so a courier that is
+killed has lost neither. An outcome is in the log (topic `outbound`) before its mark is taken away; a store
+that is new reads them from there, so what was delivered is not delivered again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 from rocksdict import Rdict, WriteBatch
@@ -33,9 +34,9 @@ _unpack = msgspec.msgpack.Decoder(Known).decode
 
 
 class Outbox:
-    """Marks and outcomes. `store`: the view's database, asked for anew each time, as the view may replace it.
+    """Marks and outcomes. `store`: the view's database, asked for each time, as the view may replace it.
 
-    Marks are changed within somebody else's write (`mark`) or by one of their own (`done`); all on one thread.
+    Marks are changed within somebody else's write (`mark`) or one of their own (`done`), all on one thread.
     """
 
     def __init__(self, store: Callable[[], Rdict]) -> None:
@@ -74,7 +75,7 @@ class Outbox:
         """A platform's marks, those that changed first in front."""
         prefix = _QUEUE + queue_of(connection)
         start = prefix if after is None else _QUEUE + queue_key(after) + b"\x00"
-        for key in self._store().keys(from_key=start):
+        for key in self._keys(start):
             if not key.startswith(prefix):
                 return
             yield mark_of(key[len(_QUEUE) :])
@@ -82,11 +83,16 @@ class Outbox:
     def connections(self) -> set[str]:
         """Those for which there are marks."""
         found: set[str] = set()
-        store, start = self._store(), _QUEUE
-        while (key := next(iter(store.keys(from_key=start)), None)) and key.startswith(_QUEUE):
-            found.add(mark_of(key[len(_QUEUE) :]).connection)
-            start = _QUEUE + queue_of(mark_of(key[len(_QUEUE) :]).connection)[:-1] + b"\x01"
+        start = _QUEUE
+        while (key := next(self._keys(start), b"")).startswith(_QUEUE):
+            connection = mark_of(key[len(_QUEUE) :]).connection
+            found.add(connection)
+            start = _QUEUE + queue_of(connection)[:-1] + b"\x01"
         return found
+
+    def _keys(self, start: bytes) -> Iterator[bytes]:
+        found: Any = self._store().keys(from_key=start)
+        yield from found
 
     def begin(self, mark: Mark) -> None:
         """From here on its object is read and sent: what changes it now is marked anew."""
@@ -125,11 +131,11 @@ class Outbox:
 
     def known(self, mark: Mark) -> Known | None:
         """What became of an object for a platform before."""
-        found = self._store().get(_OUTCOME + identity_key(*mark.identity))
+        found: bytes | None = self._store().get(_OUTCOME + identity_key(*mark.identity))
         return None if found is None else _unpack(found)
 
     def learn(self, identity: tuple[str, str, str], known: Known | None, position: tuple[str, int]) -> None:
-        """Take in what the log says became of an object (None: it is to be forgotten), and how far it was read."""
+        """Take in what the log says became of an object (None: forget it), and how far it was read."""
         writes = WriteBatch(raw_mode=True)
         key = _OUTCOME + identity_key(*identity)
         if known is None:
@@ -141,5 +147,5 @@ class Outbox:
 
     def position(self, partition: str) -> int:
         """How far a partition of the outbound topic has been read."""
-        found = self._store().get(_POSITION + partition.encode())
+        found: bytes | None = self._store().get(_POSITION + partition.encode())
         return 0 if found is None else int.from_bytes(found, "big")

@@ -13,8 +13,9 @@ import contextlib
 import logging
 import shutil
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -37,11 +38,21 @@ from schemas.codec import UnknownSchemaError
 from schemas.records import Event
 from schemas.topics import Topic
 from streams.objects import FORMAT, fold_object
+from streams.requests import MODULE as REQUESTS
+from streams.requests import fold_request
 
 log = logging.getLogger("voltfold.api")
 
 # In front of the key of every state, and of what the view knows about itself.
-_TAGS = {"sessions": b"S", "cdrs": b"C", "tariffs": b"T", "locations": b"L", "tokens": b"K"}
+_TAGS = {
+    "sessions": b"S",
+    "cdrs": b"C",
+    "tariffs": b"T",
+    "locations": b"L",
+    "tokens": b"K",
+    "hubclientinfo": b"H",
+    REQUESTS: b"R",
+}
 _OFFSET = b"\x00offset "
 _SOURCE = b"\x00source"
 _BATCH = 500
@@ -74,13 +85,35 @@ def _options() -> Options:
     return options
 
 
-class View:
-    """States by module and key, as new as the log it has read. `registry` learns of partners on the way."""
+class Follower(Protocol):
+    """Somebody who is told of every change, and may keep something of it in the view's own write."""
 
-    def __init__(self, config: ApiConfig, registry: Registry) -> None:
+    def changed(
+        self,
+        module: str,
+        key: str,
+        old: bytes | None,
+        new: bytes | None,
+        event: Event,
+        writes: WriteBatch,
+    ) -> None:
+        """A state changed; what is added to `writes` is written together with it."""
+
+    def written(self) -> None:
+        """The changes told of are in the store."""
+
+
+class View:
+    """States by module and key, as new as the log it has read. `registry` learns of partners on the way.
+
+    Partners are read first, so whoever follows knows them when it hears of objects.
+    """
+
+    def __init__(self, config: ApiConfig, registry: Registry, follower: Follower | None = None) -> None:
         self._config = config
         self._folder = Path(config.data) / "view"
         self._registry = registry
+        self._follower = follower
         self._partitions = {
             topic.name: [TopicPartition(topic.name, number) for number in range(topic.partitions)]
             for topic in config.topics.facts
@@ -116,6 +149,22 @@ class View:
             self._db = None
 
     # Reading
+
+    @property
+    def store(self) -> Rdict:
+        """The database, for a follower who keeps something there; the view may replace it by an empty one."""
+        assert self._db is not None
+        return self._db
+
+    def states(self, module: str) -> Iterator[tuple[str, bytes]]:
+        """Key and state of every object of a module."""
+        assert self._db is not None
+        tag = _TAGS[module]
+        found: Any = self._db.items(from_key=tag)
+        for key, state in found:
+            if not key.startswith(tag):
+                return
+            yield key[len(tag) :].decode(), state
 
     def get(self, module: str, key: str) -> bytes | None:
         """The state of an object, as `streams.objects` encodes it."""
@@ -273,6 +322,7 @@ class View:
             ends = Ends(asker)
             first = await ends.ask(self._all)
             self._restore(source, first)
+            await self._read_partners(consumer, first)
             consumer.assign(self._all)
             for partition in self._all:
                 consumer.seek(partition, self._positions[partition])
@@ -299,6 +349,15 @@ class View:
             await consumer.stop()
             await asker.stop()
 
+    async def _read_partners(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> None:
+        parties = self._partitions[self._config.topics.parties.name]
+        consumer.assign(parties)
+        for partition in parties:
+            consumer.seek(partition, self._positions[partition])
+        while any([await consumer.position(partition) < ends[partition] for partition in parties]):
+            if batch := await consumer.getmany(timeout_ms=_IDLE_MS, max_records=_BATCH):
+                self._take(batch)
+
     async def _become_ready(self, ends: dict[TopicPartition, int]) -> None:
         await self._reach(ends)
         self.ready.set()
@@ -308,6 +367,7 @@ class View:
         assert self._db is not None
         get = self._db.get
         changed: dict[bytes, bytes | None] = {}
+        writes = WriteBatch(raw_mode=True)
         for partition, records in batch.items():
             for record in records:
                 try:
@@ -317,15 +377,21 @@ class View:
                     elif tag := _TAGS.get(event.module):
                         key = tag + event.key.encode()
                         current = changed[key] if key in changed else get(key)
-                        folded = fold_object(event.module, current, event)
+                        if event.module == REQUESTS:
+                            folded = fold_request(current, event)
+                        else:
+                            folded = fold_object(event.module, current, event)
                         if folded is not current:
                             changed[key] = folded
+                            if self._follower:
+                                self._follower.changed(
+                                    event.module, event.key, current, folded, event, writes
+                                )
                 except UnknownSchemaError as error:
                     log.warning("%s offset %d: %s", _name(partition).decode(), record.offset, error)
                 except Exception:
                     # The view must go on; the worker quarantines what cannot be folded, with its reason.
                     log.exception("%s offset %d cannot be folded", _name(partition).decode(), record.offset)
-        writes = WriteBatch(raw_mode=True)
         for key, state in changed.items():
             if state is None:
                 writes.delete(key)
@@ -335,6 +401,8 @@ class View:
         for partition, position in positions.items():
             writes.put(_OFFSET + _name(partition), position.to_bytes(8, "big"))
         self._db.write(writes)
+        if self._follower:
+            self._follower.written()
         self._positions.update(positions)
         for partition, position in positions.items():
             self._forget(partition, position)

@@ -31,6 +31,7 @@ KINDS = {
     "tariffs": "tariff",
     "locations": "location",
     "tokens": "token",
+    "hubclientinfo": "client_info",
 }
 PARTS = {1: "evse", 2: "connector"}
 _CANONICAL = "2.3.0"
@@ -53,6 +54,11 @@ _unpack = msgspec.msgpack.Decoder(State).decode
 def load(module: str, state: bytes) -> Any:
     """The canonical object of a state."""
     return wire.decode(KINDS[module], _CANONICAL, _unpack(state).body)
+
+
+def body(state: bytes) -> bytes:
+    """The canonical object of a state, as JSON."""
+    return _unpack(state).body
 
 
 def last_updated(state: bytes) -> int:

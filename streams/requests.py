@@ -1,14 +1,14 @@
 """Requests on their way through us: a command or a charging profile, its answer and its result.
 
-A provider asks, an operator answers at once whether it will try, and tells later what came of it (mod_commands
-"Flow", mod_charging_profiles "Flow"). The events of one request share a key, its id:
+A provider asks, an operator answers at once whether it will try, and tells later what came of it
+(mod_commands "Flow", mod_charging_profiles "Flow"). The events of one request share a key, its id:
 
 - `requested`: who asked whom for what, with the body as it came,
 - `answered`: what the operator said at once; without a body: that it could not be asked,
 - `resulted`: what came of it, by the operator; or by us, once it has had its time.
 
-Beside them `remembered`: an event under a key of its own that says who it was that made a reservation or set a
-profile, for those requests that name nothing else.
+Beside them `remembered`: an event under a key of its own that says who it was that made a reservation or set
+a profile, for those requests that name nothing else.
 
 Pure: bytes in, bytes out. The first answer counts, and so does the first result.
 """
@@ -68,7 +68,7 @@ class Requested(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, array_like=True):
-    """What is kept of a request. `answer` and `result`: canonical JSON; `deadline`: micros, while it waits."""
+    """What is kept of a request. `answer`, `result`: canonical JSON; `deadline`: micros, while it waits."""
 
     id: str
     asked: Requested

@@ -27,6 +27,7 @@ MAY_IMPORT = {
             "streams.folding",
             "streams.ledger",
             "streams.references",
+            "streams.requests",
             "streams.sessions",
         ),
         *("streams.settlement", "streams.pricing", "streams.versions", "streams.index", "streams.table"),
@@ -39,7 +40,7 @@ MAY_IMPORT = {
 
 PURE = (
     *("banking", "clock", "deliveries", "folding", "index", "invoicing", "ledger", "objects", "overdue"),
-    *("pricing", "references", "sessions", "settlement"),
+    *("pricing", "references", "requests", "sessions", "settlement"),
     *("table", "versions"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""
