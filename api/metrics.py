@@ -25,6 +25,20 @@ REFUSED = Counter(
 IN_FLIGHT = Gauge("voltfold_api_requests_in_flight", "Requests that have not been answered yet.")
 VIEW_LAG = Gauge("voltfold_api_view_lag_records", "Records of the log that the read view has yet to read.")
 
+OUTBOX = Gauge(
+    "voltfold_courier_marked_objects", "Objects that have changed since a platform got them.", ("connection",)
+)
+CIRCUITS = Gauge("voltfold_courier_offline", "1: the platform cannot be reached.", ("connection",))
+DELIVERIES = Counter(
+    "voltfold_courier_deliveries_total", "Attempts at deliveries.", ("connection", "module", "verdict")
+)
+DELIVERY_SECONDS = Histogram(
+    "voltfold_courier_delivery_seconds",
+    "From a request to a platform to the end of its answer.",
+    ("connection",),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+
 
 @cache
 def _counter(module: str, method: str, http: int, ocpi: int) -> Counter:

@@ -1,0 +1,102 @@
+"""What a delivery looks like on the wire: the request that brings an object to a platform's receiver.
+
+Each module has its own way: client-owned objects are put under their owner's country code and party id, CDRs
+are posted, a tariff that is gone is deleted (transport_and_format "Client Owned Object Push", mod_cdrs "POST
+Method", mod_tariffs "DELETE Method").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from api.partners import Connection
+from api.peer import Routing
+from schemas.keys import party_key
+from schemas.ocpi import wire
+from streams import objects
+
+MODULES = ("locations", "tariffs", "tokens", "sessions", "cdrs", "hubclientinfo")
+"""What is pushed to platforms, each to its receiver interface."""
+
+READERS = frozenset(("EMSP", "NSP", "NAP", "SCSP", "OTHER", "PTP", "HUB"))
+"""Roles that are told of what operators publish (transport_and_format "Broadcast Push")."""
+PROVIDERS = frozenset(("EMSP", "OTHER", "PTP", "NSP"))
+"""Roles in which a party is told of sessions and CDRs with its tokens."""
+OPERATORS = frozenset(("CPO", "HUB"))
+"""Roles that are told of tokens."""
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """A request to be made."""
+
+    method: str
+    url: str
+    body: bytes | None
+    routing: Routing | None
+
+
+def addressee(connection: Connection, module: str, found: Any) -> tuple[str, str] | None:
+    """The party on a platform that an object is for; None: it does not concern this platform.
+
+    A session and a CDR concern the party whose token they carry, in any role that has tokens; what operators
+    publish, everybody who reads it; tokens, operators; the state of parties, everybody else. What belongs to
+    a party on the platform itself is not sent back to it.
+    """
+    if module in ("sessions", "cdrs"):
+        key = party_key(found.cdr_token.country_code, found.cdr_token.party_id)
+        for role in connection.roles:
+            if role.key == key and role.role in PROVIDERS:
+                return role.country_code, role.party_id
+        return None
+    if any(role.key == party_key(found.country_code, found.party_id) for role in connection.roles):
+        return None
+    wanted = OPERATORS if module == "tokens" else READERS
+    for role in connection.roles:
+        if module == "hubclientinfo" or role.role in wanted:
+            return role.country_code, role.party_id
+    return None
+
+
+def parcel(connection: Connection, module: str, found: Any, gone: bool, us: tuple[str, str]) -> Parcel | None:
+    """The request that tells a platform of an object as it is now, or that it is `gone`.
+
+    None: the platform has no interface for it, or its version no such object. `us`: our own party, in whose
+    name is said what concerns many.
+    """
+    version = connection.version or ""
+    url = connection.endpoint(module, "RECEIVER")
+    kind = objects.KINDS[module]
+    if url is None or (gone and module != "tariffs"):
+        return None
+    try:
+        body = None if gone else wire.encode(kind, version, found)
+    except LookupError:
+        return None
+    if module == "cdrs":
+        return Parcel("POST", url, body, _routing(connection, module, found, us))
+    ids = [found.country_code, found.party_id]
+    query = ""
+    if module == "tokens":
+        ids.append(found.uid)
+        if version != "2.1.1" and found.type != "RFID":
+            query = f"?type={quote(found.type, safe='')}"
+    elif module != "hubclientinfo":
+        ids.append(found.id)
+    url = "/".join([url, *(quote(one, safe="") for one in ids)]) + query
+    return Parcel("DELETE" if gone else "PUT", url, body, _routing(connection, module, found, us))
+
+
+def _routing(connection: Connection, module: str, found: Any, us: tuple[str, str]) -> Routing | None:
+    """Who it is from and to (transport_and_format "Message Routing Headers" and the overview behind it).
+
+    Configuration modules have no such headers, and neither has 2.1.1.
+    """
+    if module == "hubclientinfo" or connection.version == "2.1.1":
+        return None
+    to = addressee(connection, module, found)
+    if module in ("sessions", "cdrs"):
+        return Routing((found.country_code, found.party_id), to)
+    return Routing(us, to)
