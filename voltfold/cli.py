@@ -133,6 +133,14 @@ def sink(health_port: PortOption = None) -> None:
 
 
 @app.command()
+def courier(health_port: PortOption = None) -> None:
+    """Run the courier, which brings to partners' platforms what concerns them."""
+    from voltfold import roles
+
+    roles.courier(load(), health_port)
+
+
+@app.command()
 def analytics(data: DataOption = None, port: PortOption = None) -> None:
     """Run the local ClickHouse engine (port 8123 unless given)."""
     from voltfold import roles

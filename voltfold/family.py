@@ -1,6 +1,6 @@
 """The family: every process on this machine, started in order, kept alive, stopped without a trace.
 
-    broker, analytics  ->  topics and migrations  ->  workers, sink, API
+    broker, analytics  ->  topics and migrations  ->  workers, sink, courier, API
 
 Each is `python -m voltfold <role>`, the very command that a container runs, in a process group of its own,
 and is told by environment variables where the others are. Ports, once chosen, stay for the family's life, so
@@ -41,7 +41,7 @@ Report = Callable[[str], None]
 """Called with a word on what is being waited for."""
 
 
-ROLES = ("broker", "analytics", "worker", "sink", "api")
+ROLES = ("broker", "analytics", "worker", "sink", "courier", "api")
 
 
 class FolderHeldError(RuntimeError):
@@ -108,7 +108,7 @@ class Family:
 
     async def stop(self) -> None:
         """Stop everything, last started first; data stays. Nothing of the family runs when this returns."""
-        for tier in (("api",), ("worker", "sink"), ("broker", "analytics")):
+        for tier in (("api",), ("worker", "sink", "courier"), ("broker", "analytics")):
             leaving = [child for name, child in self.children.items() if name.split("-")[0] in tier]
             await asyncio.gather(*(child.stop() for child in leaving))
         self.children.clear()
@@ -149,7 +149,7 @@ class Family:
         for name, wanted in fixed.items():
             if wanted and not is_free(wanted, reachable(settings.api_host) if name == "api" else LOOPBACK):
                 raise PortTakenError(f"port {wanted} is taken (VOLTFOLD_{name.upper()}_PORT)")
-        names = ["api", "kafka", "controller", "clickhouse", "sink"]
+        names = ["api", "kafka", "controller", "clickhouse", "sink", "courier"]
         names += [f"worker-{n}" for n in range(settings.workers)]
         names += [f"api-health-{n}" for n in range(settings.api_workers) if settings.api_workers > 1]
         self.ports = {name: fixed.get(name) or free_port(before.get(name), taken) for name in names}
@@ -171,7 +171,7 @@ class Family:
             self._start("analytics", port, self._answers(f"{self.clickhouse}/ping"))
         self._report("Kafka and ClickHouse")
         await self._all_ready()
-        if {"worker", "sink", "api"} & set(self._only):
+        if {"worker", "sink", "courier", "api"} & set(self._only):
             self._report("topics and tables")
             await migrate(self._told())
 
@@ -181,12 +181,12 @@ class Family:
             name = f"worker-{number}"
             port = ["--health-port", str(self.ports[name])]
             self._start(name, ["--number", str(number), *port], self._health(name))
-        if "sink" in self._only:
-            port = ["--health-port", str(self.ports["sink"])]
-            self._start("sink", port, self._health("sink"))
+        for name in ("sink", "courier"):
+            if name in self._only:
+                self._start(name, ["--health-port", str(self.ports[name])], self._health(name))
         if "api" in self._only:
             self._apis()
-        self._report("workers, sink and API")
+        self._report("workers, sink, courier and API")
         await self._all_ready()
 
     def _apis(self) -> None:

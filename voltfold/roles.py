@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 from schemas.topics import Topics
 from voltfold.health import serve
 from voltfold.ports import LOOPBACK
 from voltfold.settings import Settings
+
+if TYPE_CHECKING:
+    from api.config import ApiConfig
 
 
 def topics_of(settings: Settings) -> Topics:
@@ -45,32 +49,57 @@ def api(settings: Settings, number: int, own_port: int | None = None) -> None:
 
     `own_port`: where this very process answers as well, when it shares its port.
     """
-    from api.config import ApiConfig, Limits
     from api.server import run
 
-    run(
-        ApiConfig(
-            kafka=_kafka(settings),
-            topics=topics_of(settings),
-            data=settings.folder / f"api-{number}",
-            host=settings.api_host,
-            port=settings.api_port or 8080,
-            reuse_port=settings.api_workers > 1,
-            own_port=own_port,
-            public_url=settings.public_url,
-            limits=Limits(
-                body=settings.max_body,
-                in_flight=settings.max_in_flight,
-                in_flight_bytes=settings.max_in_flight_bytes,
-                requests_per_second=settings.requests_per_second,
-                burst=settings.burst,
-                write_timeout=settings.write_timeout,
-                read_timeout=settings.read_timeout,
-                body_timeout=settings.body_timeout,
-                grace=0.8 * settings.stop_grace,
-            ),
+    run(_api_config(settings, f"api-{number}", own_port))
+
+
+def _api_config(settings: Settings, folder: str, own_port: int | None = None) -> ApiConfig:
+    """What an API process must know, or another that follows the log with a view of its own."""
+    from api.config import ApiConfig, Limits
+
+    return ApiConfig(
+        kafka=_kafka(settings),
+        topics=topics_of(settings),
+        data=settings.folder / folder,
+        host=settings.api_host,
+        port=settings.api_port or 8080,
+        reuse_port=settings.api_workers > 1,
+        own_port=own_port,
+        public_url=settings.public_url,
+        limits=Limits(
+            body=settings.max_body,
+            in_flight=settings.max_in_flight,
+            in_flight_bytes=settings.max_in_flight_bytes,
+            requests_per_second=settings.requests_per_second,
+            burst=settings.burst,
+            write_timeout=settings.write_timeout,
+            read_timeout=settings.read_timeout,
+            body_timeout=settings.body_timeout,
+            grace=0.8 * settings.stop_grace,
+        ),
+    )
+
+
+def courier(settings: Settings, health_port: int | None) -> None:
+    """Run the courier."""
+    from api.courier import Courier, CourierConfig
+    from api.vault import Vault, key_in, key_of
+    from streams.deliveries import SECOND, Pace
+
+    country, _, party = settings.party.upper().partition("*")
+    service = Courier(
+        CourierConfig(
+            api=_api_config(settings, "courier"),
+            vault=Vault(key_of(settings.secret) if settings.secret else key_in(settings.folder)),
+            party=(country, party),
+            timeout=settings.partner_timeout,
+            in_flight=settings.partner_requests,
+            alive=settings.partner_silence,
+            pace=Pace(failures=settings.partner_failures, longest=int(settings.partner_pause * SECOND)),
         )
     )
+    asyncio.run(serve(service, settings.health_host, health_port or settings.health_port))
 
 
 def _kafka(settings: Settings) -> str:

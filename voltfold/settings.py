@@ -8,7 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -66,8 +73,23 @@ class Settings(BaseSettings):
     body_timeout: PositiveFloat = 30.0
     """Seconds that a request's body may take to arrive."""
 
+    party: str = Field("NL*VLF", pattern=r"^[A-Za-z]{2}\*[A-Za-z0-9]{3}$")
+    """Our own party, as the hub that partners connect to: country code and party id."""
+    secret: str | None = Field(None, repr=False)
+    """Seals partners' tokens in the log: 32 bytes in URL-safe Base64. Without it, a key in the data folder."""
+    partner_timeout: PositiveFloat = 30.0
+    """Seconds that a partner's platform has to answer what we send to it."""
+    partner_requests: PositiveInt = 4
+    """Deliveries to one platform that may be under way at once."""
+    partner_silence: PositiveFloat = 300.0
+    """Seconds of silence after which a platform is asked whether it is there."""
+    partner_failures: PositiveInt = 3
+    """Failures in a row after which a platform counts as offline, and is only asked whether it is there."""
+    partner_pause: PositiveFloat = 60.0
+    """Seconds between two attempts at a platform, at most: pauses double from one second on."""
+
     health_host: str = "127.0.0.1"
-    """Address on which a worker or the sink tells how it is: /health and /metrics."""
+    """Address on which a worker, the sink or the courier tells how it is: /health and /metrics."""
     health_port: Port | None = None
     """Port of that. Without it, one that is started alone does not tell."""
 

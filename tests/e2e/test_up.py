@@ -30,7 +30,7 @@ from voltfold.processes import die_with_parent
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "tests" / "data" / "ocpi-examples" / "2.3.0"
 OWN = {"country_code": "NL", "party_id": "TNM"}
-ROLES = {"broker", "analytics", "worker-0", "sink", "api"}
+ROLES = {"broker", "analytics", "worker-0", "sink", "courier", "api"}
 RESIDENT = 1.8e9
 """Bytes, all processes together, at rest."""
 
@@ -337,13 +337,13 @@ def test_servers_of_ones_own(tmp_path: Path, broker: str, engine: str, prefix: s
     }
     up = Up(tmp_path / "data", ("--workers", "2"), environment).start()
     assert (up.said["kafka"], up.said["clickhouse"]) == (broker, engine)
-    assert set(up.said["pids"]) == {"api", "worker-0", "worker-1", "sink"}
+    assert set(up.said["pids"]) == {"api", "worker-0", "worker-1", "sink", "courier"}
     assert up.stop() == 0
     assert not any(psutil.pid_exists(pid) for pid in up.said["pids"].values())
     assert httpx.get(f"{engine}/ping", trust_env=False).is_success
 
 
-@pytest.mark.parametrize("role", ["api", "worker", "sink"])
+@pytest.mark.parametrize("role", ["api", "worker", "sink", "courier"])
 def test_a_process_alone_says_what_it_lacks(role: str) -> None:
     """Without servers, each of our own processes ends with a line that names the setting."""
     ended = voltfold(role)

@@ -28,6 +28,7 @@ STOPS_WITHIN = 10.0
         ("worker", signal.SIGTERM, "voltfold_worker_partitions"),
         ("worker", signal.SIGINT, "voltfold_worker_lag_records"),
         ("sink", signal.SIGTERM, "voltfold_sink_lag_records"),
+        ("courier", signal.SIGTERM, "voltfold_courier_delivery_seconds"),
         ("sink", signal.SIGINT, "voltfold_sink_freshness_seconds"),
     ],
 )

@@ -42,7 +42,7 @@ def services() -> dict[str, Any]:
 def test_every_role_is_there(services: dict[str, Any]) -> None:
     """All services, each of ours with a command that exists."""
     ours = {name for name, service in services.items() if service["image"].startswith("voltfold:")}
-    assert ours == {"migrate", "api", "worker", "sink"}
+    assert ours == {"migrate", "api", "worker", "sink", "courier"}
     assert set(services) - ours == {"kafka", "clickhouse", "prometheus", "grafana"}
     commands = get_command(app).commands  # type: ignore[attr-defined]
     assert all(services[name]["command"] == [name] and name in commands for name in ours)
@@ -151,11 +151,12 @@ def test_prometheus_asks_every_process(services: dict[str, Any]) -> None:
         for places in job["dns_sd_configs"]
         for name in places["names"]
     }
-    given = {name: services[name]["environment"] for name in ("api", "worker", "sink")}
+    given = {name: services[name]["environment"] for name in ("api", "worker", "sink", "courier")}
     assert scraped == {
         "api": given["api"]["VOLTFOLD_API_PORT"],
         "worker": given["worker"]["VOLTFOLD_HEALTH_PORT"],
         "sink": given["sink"]["VOLTFOLD_HEALTH_PORT"],
+        "courier": given["courier"]["VOLTFOLD_HEALTH_PORT"],
     }
 
 
