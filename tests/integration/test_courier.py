@@ -1,0 +1,157 @@
+"""Deliveries: what concerns a platform reaches it, whatever happens to it, to others and to the courier."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.topics import Topics
+from tests.integration.api_helpers import (
+    Api,
+    a_cdr,
+    a_location,
+    a_session,
+    a_tariff,
+    a_token,
+)
+from tests.integration.counterpart import Platform, eventually, refusal, running
+from tests.integration.courier_helpers import QUICK, Courier, connect
+from voltfold.topics import create_topics
+
+EMS = {"country_code": "DE", "party_id": "EMS"}
+OTHER = {"country_code": "FR", "party_id": "OTH"}
+
+
+def token_of(owner: dict[str, str]) -> dict[str, str]:
+    return {
+        **owner,
+        "uid": "012345678",
+        "type": "RFID",
+        "contract_id": f"{owner['country_code']}8ACC12E46L89",
+    }
+
+
+@pytest.fixture(scope="module")
+def house(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An API on a log of this module's own."""
+    topics = Topics(f"t-{uuid.uuid4().hex[:10]}", partitions=3)
+    asyncio.run(create_topics(broker, topics.all()))
+    api = Api(broker, topics, tmp_path_factory.mktemp("api"), settings=dict(QUICK)).start()
+    yield api
+    api.kill()
+
+
+def push(cpo: Platform, api: Api, path: str, body: Any, method: str = "PUT") -> None:
+    http, envelope = cpo.send(method, f"{api.url}/ocpi/{cpo.version}/receiver/{path}", body)
+    assert http in (200, 201), envelope
+    assert envelope["status_code"] == 1000, envelope
+
+
+def test_what_concerns_a_platform_reaches_it(house: Api, tmp_path: Path) -> None:
+    """Each module to whom it concerns, in the version that each speaks; one down, one slow, one refusing."""
+    roles = {"ems": (("EMSP", "DE", "EMS"),), "oth": (("EMSP", "FR", "OTH"),), "tnm": (("CPO", "NL", "TNM"),)}
+    courier = Courier(house)
+    with (
+        running(version="2.2.1", roles=roles["ems"]) as ems,
+        running(version="2.1.1", roles=roles["oth"], plain=True) as oth,
+        running(version="2.3.0", roles=roles["tnm"]) as tnm,
+    ):
+        for name, platform in (("ems", ems), ("oth", oth), ("tnm", tnm)):
+            connect(house, platform, name)
+        try:
+            courier.start()
+            push(tnm, house, "locations/NL/TNM/LOC1", a_location("2.3.0", "LOC1"))
+            push(tnm, house, "tariffs/NL/TNM/T1", a_tariff("2.3.0", "T1"))
+            push(ems, house, "tokens/DE/EMS/K1", a_token("2.2.1", "K1"))
+            mine = a_session("2.3.0", "S1", cdr_token=token_of(EMS))
+            push(tnm, house, "sessions/NL/TNM/S1", mine)
+            push(tnm, house, "cdrs", a_cdr("2.3.0", "C1", cdr_token=token_of(EMS)), "POST")
+            for platform in (ems, oth):
+                eventually(lambda: platform.received["locations"].get("NL*TNM*LOC1"))  # noqa: B023
+                eventually(lambda: platform.received["tariffs"].get("NL*TNM*T1"))  # noqa: B023
+            eventually(lambda: ems.cdrs.get("C1"))
+            assert ems.received["sessions"]["NL*TNM*S1"]["status"] == "PENDING"
+            assert "country_code" in ems.received["locations"]["NL*TNM*LOC1"]
+            assert "country_code" not in oth.received["locations"]["NL*TNM*LOC1"], "as 2.1.1 has it"
+            assert eventually(lambda: tnm.received["tokens"].get("DE*EMS*K1"))["uid"] == "K1"
+            assert not oth.received["sessions"]
+            assert not oth.cdrs
+            assert not tnm.received["locations"], "what it sent itself"
+            posted = ems.requests("POST", "/cdrs")[0]
+            assert posted.header("ocpi-from-party-id") == "TNM"
+            assert posted.header("ocpi-to-party-id") == "EMS"
+            put = ems.requests("PUT", "/locations/")[0]
+            assert put.header("ocpi-from-party-id") == "VLF", "what is for everybody comes from us"
+
+            # Hub client info: who can be reached, told to all others.
+            eventually(
+                lambda: tnm.received["hubclientinfo"].get("DE*EMS*EMSP", {}).get("status") == "CONNECTED"
+            )
+            ems.down()
+            for count in range(40):
+                changed = {**mine, "kwh": count + 0.5, "last_updated": f"2026-01-01T00:00:{count:02}Z"}
+                push(tnm, house, "sessions/NL/TNM/S1", changed)
+                if count % 10 == 0:
+                    push(tnm, house, "cdrs", a_cdr("2.3.0", f"D{count}", cdr_token=token_of(EMS)), "POST")
+            push(tnm, house, "cdrs", a_cdr("2.3.0", "O1", cdr_token=token_of(OTHER)), "POST")
+            eventually(lambda: oth.cdrs.get("O1"), 5)
+            eventually(lambda: tnm.received["hubclientinfo"]["DE*EMS*EMSP"]["status"] == "OFFLINE")
+            assert courier.health()["offline"] == ["ems"]
+
+            # The courier is killed while it is down, and goes on.
+            courier.kill()
+            push(tnm, house, "cdrs", a_cdr("2.3.0", "D99", cdr_token=token_of(EMS)), "POST")
+            courier.start()
+            before = len(ems.requests("PUT", "/sessions/"))
+            ems.up()
+            eventually(lambda: ems.cdrs.keys() >= {"C1", "D0", "D10", "D20", "D30", "D99"})
+            eventually(lambda: ems.received["sessions"]["NL*TNM*S1"]["kwh"] == 39.5)
+            eventually(lambda: tnm.received["hubclientinfo"]["DE*EMS*EMSP"]["status"] == "CONNECTED")
+            assert len(ems.requests("PUT", "/sessions/")) == before + 1, "once, as it is now"
+            assert set(ems.cdr_posts.values()) == {1}
+
+            # A tariff that goes is deleted, at those who have it.
+            push(tnm, house, "tariffs/NL/TNM/T1", None, "DELETE")
+            eventually(lambda: not ems.received["tariffs"] and not oth.received["tariffs"])
+        finally:
+            courier.kill()
+
+
+def test_what_is_refused_is_kept_and_can_be_sent_again(house: Api) -> None:
+    """Others go on; busy platforms are let alone; a store that is lost makes nothing come twice."""
+    courier = Courier(house)
+    with (
+        running(roles=(("EMSP", "AT", "EMX"),)) as emx,
+        running(roles=(("CPO", "BE", "OPX"),)) as opx,
+    ):
+        owner = {"country_code": "AT", "party_id": "EMX"}
+        own = {"country_code": "BE", "party_id": "OPX"}
+        connect(house, emx, "emx")
+        connect(house, opx, "opx")
+        try:
+            courier.start()
+            emx.mood = lambda seen: (
+                refusal(200, 2001)(seen) if seen.path.endswith("/cdrs") and seen.body["id"] == "BAD" else None
+            )
+            for name in ("A", "BAD", "B"):
+                push(opx, house, "cdrs", a_cdr("2.3.0", name, cdr_token=token_of(owner), **own), "POST")
+            eventually(lambda: emx.cdrs.keys() == {"A", "B"})
+            emx.mood = None
+            emx.moods.extend([refusal(429, 2000, Retry_After="1"), refusal(500), refusal(200, 3000)])
+            push(opx, house, "cdrs", a_cdr("2.3.0", "C", cdr_token=token_of(owner), **own), "POST")
+            eventually(lambda: "C" in emx.cdrs)
+            courier.kill()
+            for file in (house.folder / "courier").rglob("*"):
+                if file.is_file():
+                    file.unlink()
+            courier.start()
+            push(opx, house, "cdrs", a_cdr("2.3.0", "D", cdr_token=token_of(owner), **own), "POST")
+            eventually(lambda: "D" in emx.cdrs)
+            assert emx.cdr_posts == {"A": 1, "B": 1, "C": 1, "D": 1}
+        finally:
+            courier.kill()
