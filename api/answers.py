@@ -25,6 +25,10 @@ class Status(IntEnum):
     UNKNOWN_LOCATION = 2003
     UNKNOWN_TOKEN = 2004
     SERVER_ERROR = 3000
+    HUB_ERROR = 4000
+    UNKNOWN_RECEIVER = 4001
+    FORWARD_TIMEOUT = 4002
+    NOT_CONNECTED = 4003
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from api.vault import Vault
 from schemas.topics import Topics
 
 
@@ -38,6 +39,9 @@ class ApiConfig:
     reuse_port: bool = False  # other API processes listen there, too: connections are spread among them
     own_port: int | None = None  # where this very process answers as well, for its health check
     public_url: str | None = None  # None: as the Host header of each request has it
+    party: tuple[str, str] = ("NL", "VLF")  # our own, as the hub that partners connect to
+    vault: Vault | None = None  # opens partners' tokens; None: a key in the data folder
+    partner_timeout: float = 30.0  # how long a platform may take to answer what is passed on to it
     limits: Limits = field(default_factory=Limits)
     fetch_wait_ms: int = 25  # how long Kafka may hold the view's fetch open: bounds the lag of a read
     view_linger: float = 0.03  # how long the view lets records gather while no reader waits, in seconds

@@ -36,7 +36,7 @@ from api.outbox import Known, Outbox
 from api.parcels import MODULES, Parcel, addressee, parcel
 from api.partners import INVITED, REGISTERED, UNREGISTERED, Connection, Registry
 from api.peer import MalformedError, PeerError, Peers, RefusedError, Routing
-from api.vault import SealError, Vault
+from api.vault import SealError, Vault, key_in
 from api.view import View
 from schemas.codec import UnknownSchemaError
 from schemas.keys import object_key, party_key
@@ -67,17 +67,13 @@ _CLIENT_INFO = "hubclientinfo"
 
 @dataclass(frozen=True)
 class CourierConfig:
-    """One courier. `party`: our own, as country code and party id.
+    """One courier. `api`: what it has in common with an API process.
 
-    `timeout`: seconds that a platform has to answer; `in_flight`: requests under way to one platform;
-    `alive`: seconds of silence after which it is asked whether it is there; `late`: seconds within which the
-    result of a command is still worth telling.
+    `in_flight`: requests under way to one platform; `alive`: seconds of silence after which it is asked
+    whether it is there; `late`: seconds within which the result of a command is still worth telling.
     """
 
     api: ApiConfig
-    vault: Vault
-    party: tuple[str, str]
-    timeout: float = 30.0
     in_flight: int = 4
     alive: float = 300.0
     late: float = 600.0
@@ -105,7 +101,8 @@ class Courier:
         self.view = View(config.api, self.registry, self)
         self.outbox = Outbox(lambda: self.view.store)
         self.log = Log(config.api.kafka, config.api.limits.write_timeout)
-        self.peers = Peers(timeout=config.timeout, per_host=2 * config.in_flight)
+        self.vault = config.api.vault or Vault(key_in(config.api.data))
+        self.peers = Peers(timeout=config.api.partner_timeout, per_host=2 * config.in_flight)
         self._lanes: dict[str, Lane] = {}
         self._deadlines: list[tuple[int, str]] = []
         self._loaded = asyncio.Event()
@@ -305,7 +302,7 @@ class Courier:
     # The log
 
     def _event(self, module: str, key: str, path: list[str], body: bytes) -> Event:
-        us = party_key(*self.config.party)
+        us = party_key(*self.config.api.party)
         return Event(
             id=event_id(us, module, "PUT", [key, *path], body),
             received_at=_now(),
@@ -466,7 +463,7 @@ class Lane:
                     await self.wanted.wait()
 
     def _next(self, now: int) -> tuple[list[Mark], float]:
-        """What is sent next: marks of one module, the oldest first; for none, seconds until there may be some.
+        """What is sent next: marks of one module, the oldest first; seconds until it is worth looking again.
 
         One module at a time: a session is not overtaken by its CDR, nor a location by its sessions.
         """
@@ -488,7 +485,7 @@ class Lane:
         """Ask a platform whether it is there."""
         url = connection.versions_url
         try:
-            token = self._config.vault.open(connection.their_token or "")
+            token = self._courier.vault.open(connection.their_token or "")
             await self._courier.peers.call("GET", url or "", token, plain=connection.plain_token)
         except (PeerError, SealError) as error:
             verdict = _verdict(error) if isinstance(error, PeerError) else Verdict.DOWN
@@ -609,7 +606,7 @@ class Lane:
             found = objects.load(mark.module, state)
             if addressee(connection, mark.module, found) is None:
                 return None  # it did concern it once
-        made = parcel(connection, mark.module, found, state is None, self._config.party)
+        made = parcel(connection, mark.module, found, state is None, self._config.api.party)
         return (Outcome.UNSUPPORTED if made is None else made), now
 
     def _result(self, connection: Connection, mark: Mark) -> tuple[Parcel | Outcome, bytes] | None:
@@ -639,7 +636,7 @@ class Lane:
         started = time.perf_counter()
         error: PeerError | None = None
         try:
-            token = self._config.vault.open(connection.their_token or "")
+            token = self._courier.vault.open(connection.their_token or "")
             await self._courier.peers.call(
                 what.method, what.url, token, plain=connection.plain_token, body=what.body,
                 routing=what.routing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -49,6 +50,8 @@ def outcomes(route: Route) -> list[Outcome]:
 def _own_outcomes(route: Route) -> list[Outcome]:
     """Those that not every route has."""
     resource = route.resource
+    if resource.outcomes:
+        return list(resource.outcomes)
     unknown = Outcome(404, resource.unknown, "no such object")
     match route.method:
         case "GET":
@@ -75,7 +78,7 @@ def _own_outcomes(route: Route) -> list[Outcome]:
                 Outcome(200, Status.SUCCESS, "known already with the same content; nothing changed"),
                 Outcome(403, Status.INVALID_PARAMETERS, "the body's party is not the sender's"),
             ]
-    if resource.query:
+    if "type" in resource.query:
         own.append(Outcome(200, Status.INVALID_PARAMETERS, "`type` can be no TokenType"))
     return own
 
@@ -152,12 +155,15 @@ def _answers(found: Iterable[Outcome], data: dict[str, Any] | None) -> dict[str,
 
 def _operation(route: Route) -> dict[str, Any]:
     resource = route.resource
-    schema = {"$ref": f"#/components/schemas/{wire.schema_name(resource.kind, route.version)}"}
+    schema = _schema(route, resource.sends)
+    answered: dict[str, Any] | None = _schema(route, resource.answers)
+    if resource.handler == "objects" and route.method != "GET":
+        answered = None
     operation: dict[str, Any] = {
         "tags": [f"{resource.module} {route.version}"],
         "summary": f"{route.method} {resource.title}",
-        "description": f"OCPI {route.version}, chapter {resource.section}, receiver interface.",
-        "operationId": f"{route.method.lower()}_{resource.kind}_{route.version.replace('.', '_')}",
+        "description": f"OCPI {route.version}, chapter {resource.section}, {resource.role} interface.",
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}"),
         "security": [{"token": []}],
         "parameters": [
             *(
@@ -169,11 +175,12 @@ def _operation(route: Route) -> dict[str, Any]:
                     "description": "CiString, percent-encoded.",
                 }
                 for name in route.ids
+                if not name.startswith("=")
             ),
-            *(_TYPE for name in resource.query if name == "type"),
+            *(_QUERY[name] for name in resource.query),
             *_IDS,
         ],
-        "responses": _answers(outcomes(route), schema if route.method == "GET" else None),
+        "responses": _answers(outcomes(route), answered),
     }
     if route.method in ("PUT", "POST"):
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -188,6 +195,14 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
+def _schema(route: Route, kind: str) -> dict[str, Any]:
+    """The schema of a kind, by default that of the route's objects; without one, any object."""
+    kind = kind or route.resource.kind
+    if not kind:
+        return {"type": "object"}
+    return {"$ref": f"#/components/schemas/{wire.schema_name(kind, route.version)}"}
+
+
 _LENGTHS = {"country_code": 2, "party_id": 3, "cdr_id": 39}
 _TYPE = {
     "name": "type",
@@ -195,6 +210,23 @@ _TYPE = {
     "required": False,
     "schema": {"type": "string", "minLength": 1, "examples": list(TOKEN_TYPES)},
     "description": "TokenType; without it an RFID token, and if there is none, another of those named here.",
+}
+_QUERY = {
+    "type": _TYPE,
+    "duration": {
+        "name": "duration",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 0},
+        "description": "Seconds of the active profile that are wanted.",
+    },
+    "response_url": {
+        "name": "response_url",
+        "in": "query",
+        "required": True,
+        "schema": {"type": "string", "format": "uri"},
+        "description": "Where the result is wanted: on a host that the caller has registered with.",
+    },
 }
 _IDS = [
     {

@@ -119,6 +119,25 @@ _LOCATION = {
     "section": "mod_locations",
 }
 
+_OPERATORS = ("CPO", "HUB")
+_CHARGING = (*PROVIDERS, "SCSP")
+
+_FORWARDED = (
+    Outcome(200, 1000, "passed on, and answered by the operator; or it need not be asked"),
+    Outcome(200, 2001, "names the field that is wrong, or a response_url that is not the caller's"),
+    Outcome(200, 2002, "it cannot be told whom it is for"),
+    Outcome(200, 2003, "no operator has such a location"),
+    Outcome(200, 4000, "the receiver's answer is none"),
+    Outcome(200, 4001, "the receiver is not known"),
+    Outcome(200, 4002, "the receiver did not answer in time"),
+    Outcome(200, 4003, "the receiver is not connected, or has no such module"),
+)
+_RESULT = (
+    Outcome(200, 1000, "kept, and brought to whoever asked"),
+    Outcome(200, 2001, "the body is no valid result; names the field"),
+    Outcome(404, 2000, "no such request was passed on to the caller"),
+)
+
 RESOURCES = (
     _resource(
         "sessions", "session", "Session", (*OWNER, "session_id"), "GET PUT PATCH",
@@ -146,6 +165,42 @@ RESOURCES = (
         "tokens", "token", "Token", (*OWNER, "token_uid"), "GET PUT PATCH",
         callers=("EMSP",), topic="tokens", section="mod_tokens", unknown=Status.UNKNOWN_TOKEN,
         query=("type",),
+    ),
+    _resource(
+        "commands", "", "Command", ("command",), "POST",
+        callers=PROVIDERS, section="mod_commands", handler="commands", answers="command_response",
+        outcomes=_FORWARDED,
+    ),
+    _resource(
+        "commands", "", "Result of a command", ("command", "uid"), "POST",
+        callers=_OPERATORS, section="mod_commands", role="sender", handler="command_results",
+        sends="command_result", outcomes=_RESULT,
+    ),
+    _resource(
+        "chargingprofiles", "", "Charging profile", ("session_id",), "GET DELETE",
+        callers=_CHARGING, section="mod_charging_profiles", versions=SINCE_221, handler="profiles",
+        query=("duration", "response_url"), answers="charging_profile_response", outcomes=_FORWARDED,
+    ),
+    _resource(
+        "chargingprofiles", "", "Charging profile", ("session_id",), "PUT",
+        callers=_CHARGING, section="mod_charging_profiles", versions=SINCE_221, handler="profiles",
+        sends="set_charging_profile", answers="charging_profile_response", outcomes=_FORWARDED,
+    ),
+    _resource(
+        "chargingprofiles", "", "Result of a charging profile", ("uid",), "POST",
+        callers=_OPERATORS, section="mod_charging_profiles", versions=SINCE_221, role="sender",
+        handler="profile_results", outcomes=_RESULT,
+    ),
+    _resource(
+        "chargingprofiles", "", "Active charging profile", ("session_id",), "PUT",
+        callers=_OPERATORS, section="mod_charging_profiles", versions=SINCE_221, role="sender",
+        handler="active_profiles", sends="active_charging_profile", outcomes=_FORWARDED,
+    ),
+    _resource(
+        "sessions", "", "Charging preferences", ("session_id", "=charging_preferences"), "PUT",
+        callers=PROVIDERS, section="mod_sessions", versions=SINCE_221, role="sender",
+        handler="preferences", sends="charging_preferences", answers="charging_preferences_response",
+        outcomes=(*_FORWARDED, Outcome(404, 2001, "no operator has such a session")),
     ),
 )  # fmt: skip
 

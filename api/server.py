@@ -19,14 +19,19 @@ from starlette.exceptions import HTTPException
 
 from api.answers import Answer, Status, envelope
 from api.calls import Handler
+from api.commands import Commands
 from api.config import ApiConfig
 from api.door import Door, Receive, Scope, Send
+from api.forwarding import Forwarder
 from api.ingress import Ingress
 from api.log import Log, LogUnavailableError
 from api.metrics import VIEW_LAG
 from api.openapi import document
 from api.partners import Registry
+from api.peer import Peers
 from api.pricing import Pricing
+from api.profiles import Profiles
+from api.vault import Vault, key_in
 from api.view import View
 
 
@@ -54,11 +59,14 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
     registry = Registry()
     view = View(config, registry)
     log = log or Log(config.kafka, config.limits.write_timeout)
+    peers = Peers(timeout=config.partner_timeout)
+    vault = config.vault or Vault(key_in(config.data))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         view.start()
         log.start()
+        peers.start()
         # What lives for ever need not be looked at again, and requests free themselves by reference count.
         gc.collect()
         gc.freeze()
@@ -66,6 +74,7 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
         try:
             yield
         finally:
+            await peers.stop()
             await log.stop()
             await view.stop()
 
@@ -75,9 +84,17 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
         summary="OCPI 2.2.1 and 2.3.0: what partners push, kept in Kafka before it is answered.",
         lifespan=lifespan,
     )
+    forwarder = Forwarder(config, log, view, registry, peers, vault)
+    commands, profiles = Commands(forwarder), Profiles(forwarder)
     # Who answers: the names are those of `Resource.handler`.
     handlers: dict[str, Handler] = {
         "objects": Ingress(config, log, view).handle,
+        "commands": commands.receive,
+        "command_results": commands.result,
+        "profiles": profiles.receive,
+        "profile_results": profiles.result,
+        "active_profiles": profiles.active,
+        "preferences": profiles.preferences,
     }
     app.door = Door(config, registry, view, handlers, Pricing(config, view))
 

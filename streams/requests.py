@@ -53,7 +53,11 @@ class Requested(msgspec.Struct, frozen=True):
     @property
     def answer_kind(self) -> str:
         """The kind of the answer in `schemas.ocpi.wire`."""
-        return "command_response" if self.module == "commands" else "charging_profile_response"
+        return {
+            "commands": "command_response",
+            "chargingprofiles": "charging_profile_response",
+            "sessions": "charging_preferences_response",
+        }[self.module]
 
     @property
     def result_kind(self) -> str:
@@ -141,7 +145,7 @@ def _answered(request: Request, event: Event) -> Request:
     kind = request.asked.answer_kind
     found = _decoded(kind, event)
     request.answer = wire.encode(kind, _CANONICAL, found)
-    if found.result == "ACCEPTED" and request.result is None:
+    if getattr(found, "result", None) == "ACCEPTED" and request.result is None:
         request.deadline = event.received_at + found.timeout * SECOND
     return request
 

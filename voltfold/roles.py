@@ -57,7 +57,9 @@ def api(settings: Settings, number: int, own_port: int | None = None) -> None:
 def _api_config(settings: Settings, folder: str, own_port: int | None = None) -> ApiConfig:
     """What an API process must know, or another that follows the log with a view of its own."""
     from api.config import ApiConfig, Limits
+    from api.vault import Vault, key_in, key_of
 
+    country, _, party = settings.party.upper().partition("*")
     return ApiConfig(
         kafka=_kafka(settings),
         topics=topics_of(settings),
@@ -67,6 +69,9 @@ def _api_config(settings: Settings, folder: str, own_port: int | None = None) ->
         reuse_port=settings.api_workers > 1,
         own_port=own_port,
         public_url=settings.public_url,
+        party=(country, party),
+        vault=Vault(key_of(settings.secret) if settings.secret else key_in(settings.folder)),
+        partner_timeout=settings.partner_timeout,
         limits=Limits(
             body=settings.max_body,
             in_flight=settings.max_in_flight,
@@ -84,16 +89,11 @@ def _api_config(settings: Settings, folder: str, own_port: int | None = None) ->
 def courier(settings: Settings, health_port: int | None) -> None:
     """Run the courier."""
     from api.courier import Courier, CourierConfig
-    from api.vault import Vault, key_in, key_of
     from streams.deliveries import SECOND, Pace
 
-    country, _, party = settings.party.upper().partition("*")
     service = Courier(
         CourierConfig(
             api=_api_config(settings, "courier"),
-            vault=Vault(key_of(settings.secret) if settings.secret else key_in(settings.folder)),
-            party=(country, party),
-            timeout=settings.partner_timeout,
             in_flight=settings.partner_requests,
             alive=settings.partner_silence,
             pace=Pace(failures=settings.partner_failures, longest=int(settings.partner_pause * SECOND)),

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     party: str = Field("NL*VLF", pattern=r"^[A-Za-z]{2}\*[A-Za-z0-9]{3}$")
     """Our own party, as the hub that partners connect to: country code and party id."""
     secret: str | None = Field(None, repr=False)
-    """Seals partners' tokens in the log: 32 bytes in URL-safe Base64. Without it, a key in the data folder."""
+    """Seals partners' tokens in the log: 32 bytes in URL-safe Base64. Without it, one in the data folder."""
     partner_timeout: PositiveFloat = 30.0
     """Seconds that a partner's platform has to answer what we send to it."""
     partner_requests: PositiveInt = 4
