@@ -23,7 +23,7 @@ from api.config import ApiConfig
 from api.log import Log
 from api.partners import REGISTERED, UNREGISTERED, Connection, Registry
 from api.peer import PeerError, Peers, RefusedError, Reply, Routing, UnreachableError, origin
-from api.vault import SealError, Vault
+from api.vault import SealError, Vault, key_in
 from api.view import View
 from schemas.keys import object_key, party_key
 from schemas.ocpi import wire
@@ -56,7 +56,6 @@ class Forwarder:
         view: View,
         registry: Registry,
         peers: Peers,
-        vault: Vault,
     ) -> None:
         self._topic = config.topics.commands
         self._topics = config.topics
@@ -64,7 +63,8 @@ class Forwarder:
         self._view = view
         self._registry = registry
         self._peers = peers
-        self._vault = vault
+        self._vault = config.vault
+        self._data = config.data
         self._us = party_key(*config.party)
 
     # Who
@@ -206,6 +206,7 @@ class Forwarder:
             country, _, name = asked.from_party.partition("*")
             routing = Routing((country, name), target.party)
         try:
+            self._vault = self._vault or Vault(key_in(self._data))
             token = self._vault.open(target.connection.their_token or "")
             return await self._peers.call(
                 method, url, token, plain=target.connection.plain_token, body=body, routing=routing,

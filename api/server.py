@@ -31,7 +31,6 @@ from api.partners import Registry
 from api.peer import Peers
 from api.pricing import Pricing
 from api.profiles import Profiles
-from api.vault import Vault, key_in
 from api.view import View
 
 
@@ -60,7 +59,6 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
     view = View(config, registry)
     log = log or Log(config.kafka, config.limits.write_timeout)
     peers = Peers(timeout=config.partner_timeout)
-    vault = config.vault or Vault(key_in(config.data))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -84,7 +82,7 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
         summary="OCPI 2.2.1 and 2.3.0: what partners push, kept in Kafka before it is answered.",
         lifespan=lifespan,
     )
-    forwarder = Forwarder(config, log, view, registry, peers, vault)
+    forwarder = Forwarder(config, log, view, registry, peers)
     commands, profiles = Commands(forwarder), Profiles(forwarder)
     # Who answers: the names are those of `Resource.handler`.
     handlers: dict[str, Handler] = {

@@ -55,7 +55,11 @@ def test_every_route_is_in_it_and_no_other(document: dict[str, Any]) -> None:
 
 def test_the_table_has_what_the_specification_has() -> None:
     """The methods of the five modules' receiver interfaces, the same in both versions."""
-    found = {(r.version, r.resource.kind, r.method) for r in ROUTES}
+    found = {
+        (r.version, r.resource.kind, r.method)
+        for r in ROUTES
+        if r.resource.handler == "objects" and r.resource.role == "receiver"
+    }
     assert found == {
         (version, kind, method)
         for version in VERSIONS
