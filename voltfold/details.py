@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from schemas.records import Event, event_id
 from schemas.topics import Topics
 from streams.invoicing.parties import MODULE, Directory, PartyDetails, checked
+from voltfold.latest import records_of
 
 OPERATOR = "OPERATOR"  # the sender: whoever runs this system
 
@@ -17,16 +18,8 @@ OPERATOR = "OPERATOR"  # the sender: whoever runs this system
 async def read_directory(kafka: str, topics: Topics) -> Directory:
     """Everything that was ever said about parties. Raises aiokafka's KafkaError."""
     directory = Directory()
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
-    async with consumer:
-        partition = TopicPartition(topics.parties.name, 0)
-        consumer.assign([partition])
-        await consumer.seek_to_beginning(partition)
-        end = (await consumer.end_offsets([partition]))[partition]
-        while await consumer.position(partition) < end:
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                for record in records:
-                    directory.fold(Event.decode(record.value))
+    async for record in records_of(kafka, topics.parties.name):
+        directory.fold(Event.decode(record.value))
     return directory
 
 

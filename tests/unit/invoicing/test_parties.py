@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from api.partners import Registry
 from schemas.records import Event
 from streams.invoicing.parties import MODULE, Directory, PartyDetails, checked, zero_tax_of
 from tests.unit.invoicing.statements import BUYER, SELLER
@@ -88,3 +89,10 @@ def test_without_tax() -> None:
     assert zero_tax_of(SELLER, msgspec.structs.replace(BUYER, vat_id="CHE123456789")) == "Z"
     assert zero_tax_of(SELLER, msgspec.structs.replace(BUYER, vat_id="")) == "Z"
     assert zero_tax_of(msgspec.structs.replace(SELLER, zero_tax="E"), BUYER) == "E"
+
+
+def test_details_open_no_door() -> None:
+    """The door's registry reads the same topic, and learns of no credential."""
+    registry = Registry()
+    registry.fold(said(SELLER, 1))
+    assert registry.partners() == []
