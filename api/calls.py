@@ -44,7 +44,7 @@ class Call(msgspec.Struct):
     """A request as the door hands it on.
 
     `ids`: the identifiers of the URL in the order of the route; `base_url`: where we are, as the caller sees
-    it, without a slash at its end; `token`: what the Authorization header was authenticated by.
+    it, without a slash at its end; `authorization`: the header of that name, as it came.
     """
 
     route: Route
@@ -56,6 +56,7 @@ class Call(msgspec.Struct):
     base_url: str
     body: bytes = b""
     routing: Routing = NO_ROUTING
+    authorization: bytes = b""
 
     @property
     def method(self) -> str:

@@ -40,6 +40,7 @@ class ApiConfig:
     own_port: int | None = None  # where this very process answers as well, for its health check
     public_url: str | None = None  # None: as the Host header of each request has it
     party: tuple[str, str] = ("NL", "VLF")  # our own, as the hub that partners connect to
+    party_name: str = "Voltfold"  # our name among business details
     vault: Vault | None = None  # opens partners' tokens; None: a key in the data folder
     partner_timeout: float = 30.0  # how long a platform may take to answer what is passed on to it
     limits: Limits = field(default_factory=Limits)

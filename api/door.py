@@ -153,7 +153,7 @@ class Door:
                     module = route.resource.module
                     call = Call(
                         route, ids, partner, headers.request_id, headers.correlation_id,
-                        scope["query_string"], base_url, b"", headers.routes(),
+                        scope["query_string"], base_url, b"", headers.routes(), headers.authorization,
                     )  # fmt: skip
                     answer = await self._serve(call, headers, body)
                     if headers.routing is not None:

@@ -307,14 +307,17 @@ class Registry:
         ]
 
     def by_party(self, country_code: str, party_id: str, role: str | None = None) -> Connection | None:
-        """The connection that a party is on, in a role if one is given: a registered one before others."""
+        """The connection that a party is on, in a role if one is given.
+
+        A registered one before others, and its own before a hub's.
+        """
         key = party_key(country_code, party_id)
         found = [
             one for one in self.connections()
             if one.stage != UNREGISTERED
             and any(each.key == key and role in (None, each.role) for each in one.roles)
         ]  # fmt: skip
-        return min(found, key=lambda one: one.stage != REGISTERED, default=None)
+        return min(found, key=lambda one: (one.stage != REGISTERED, one.is_hub), default=None)
 
     def named(self, name: str) -> Connection:
         """The connection that a person means: by its id, or by a party on it. Raises LookupError."""

@@ -138,7 +138,38 @@ _RESULT = (
     Outcome(404, 2000, "no such request was passed on to the caller"),
 )
 
+_EXCHANGED = (
+    Outcome(200, 1000, "our credentials, with a new token"),
+    Outcome(200, 2001, "the body is no valid credentials object, or speaks for somebody else's party"),
+    Outcome(200, 3001, "your versions cannot be read; says which GET failed and how"),
+    Outcome(200, 3002, "you do not have this version"),
+    Outcome(200, 3003, "you have no module that we have"),
+)
+
 RESOURCES = (
+    _resource(
+        "credentials", "credentials", "Credentials", (), "GET",
+        callers=ANYBODY, section="credentials", role="sender", handler="credentials",
+        outcomes=(Outcome(200, 1000, "our credentials, with the token that you use"),),
+    ),
+    _resource(
+        "credentials", "credentials", "Credentials", (), "POST",
+        callers=ANYBODY, section="credentials", role="sender", handler="credentials",
+        outcomes=(*_EXCHANGED, Outcome(405, 2000, "you are registered already")),
+    ),
+    _resource(
+        "credentials", "credentials", "Credentials", (), "PUT",
+        callers=ANYBODY, section="credentials", role="sender", handler="credentials",
+        outcomes=(*_EXCHANGED, Outcome(405, 2000, "you are not registered")),
+    ),
+    _resource(
+        "credentials", "credentials", "Credentials", (), "DELETE",
+        callers=ANYBODY, section="credentials", role="sender", handler="credentials",
+        outcomes=(
+            Outcome(200, 1000, "the connection has ended, and your token with it"),
+            Outcome(405, 2000, "you are not registered"),
+        ),
+    ),
     _resource(
         "sessions", "session", "Session", (*OWNER, "session_id"), "GET PUT PATCH",
         callers=("CPO",), topic="sessions", section="mod_sessions",

@@ -21,6 +21,7 @@ from api.answers import Answer, Status, envelope
 from api.calls import Handler
 from api.commands import Commands
 from api.config import ApiConfig
+from api.credentials import Credentials
 from api.door import Door, Receive, Scope, Send
 from api.forwarding import Forwarder
 from api.ingress import Ingress
@@ -86,6 +87,7 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
     commands, profiles = Commands(forwarder), Profiles(forwarder)
     # Who answers: the names are those of `Resource.handler`.
     handlers: dict[str, Handler] = {
+        "credentials": Credentials(config, log, view, registry, peers).handle,
         "objects": Ingress(config, log, view).handle,
         "commands": commands.receive,
         "command_results": commands.result,

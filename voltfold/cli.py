@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -15,6 +15,8 @@ from voltfold import party_commands, pricing_commands
 from voltfold.processes import follow_parent
 
 if TYPE_CHECKING:
+    from api.handshake import Outgoing
+    from api.partners import Connection
     from voltfold.settings import Settings
 
 app = typer.Typer(
@@ -257,11 +259,124 @@ def partner_list(data: DataOption = None, as_json: JsonOption = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("party", "roles", "name")
+    table = Table("connection", "stage", "OCPI", "parties", "name")
     for partner in partners:
-        party = f"{partner['country_code']}*{partner['party_id']}"
-        table.add_row(party, ", ".join(partner["roles"]), partner["name"] or "")
+        parties = ", ".join(partner["parties"])
+        table.add_row(partner["id"], partner["stage"], partner["version"], parties, partner["name"])
     Console().print(table)
+
+
+@partner_app.command("invite")
+def partner_invite(
+    country: Annotated[str | None, typer.Option(help="Country code of who it has to be.")] = None,
+    party: Annotated[str | None, typer.Option(help="Party id of who it has to be.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="Its role, for 2.1.1, which does not tell.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a token with which a platform registers with us: CREDENTIALS_TOKEN_A. It is shown once."""
+    from api.partners import invite
+
+    settings = _of_running(data)
+    try:
+        token, connection = _run(
+            invite(str(settings.kafka), _topics(settings), country, party, role or (), name)
+        )
+    except ValueError as error:
+        fail(str(error), 2)
+    url = f"{_public_url(settings)}/ocpi/versions"
+    if as_json:
+        typer.echo(json.dumps({"id": connection.id, "versions_url": url, "token": token}))
+        return
+    typer.echo(f"Versions: {url}\nToken A:  {token}")
+    typer.echo("It is not shown again, and opens versions and credentials alone.", err=True)
+
+
+@partner_app.command("connect")
+def partner_connect(
+    versions_url: Annotated[str, typer.Option(help="The platform's versions endpoint.")],
+    token: Annotated[str, typer.Option(help="CREDENTIALS_TOKEN_A, as the platform gave it.")],
+    country: Annotated[str | None, typer.Option(help="Country code of who it has to be.")] = None,
+    party: Annotated[str | None, typer.Option(help="Party id of who it has to be.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="Its role, for 2.1.1, which does not tell.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register us with a platform, at the highest version that both have."""
+
+    if (country is None) != (party is None):
+        fail("--country and --party go together", 2)
+    who = (country, party) if country and party else None
+    roles = tuple(one.upper() for one in role or ())
+
+    async def connect(outgoing: Outgoing) -> Connection:
+        return await outgoing.connect(versions_url, token, party=who, roles=roles, name=name)
+
+    _shake_hands(data, as_json, connect)
+
+
+@partner_app.command("rotate")
+def partner_rotate(
+    partner: Annotated[str, typer.Argument(help="A connection's id, or a party on it, such as NL*TNM.")],
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Exchange new tokens with a platform, and read its versions and endpoints again."""
+    _shake_hands(data, as_json, lambda outgoing: outgoing.rotate(partner))
+
+
+@partner_app.command("unregister")
+def partner_unregister(
+    partner: Annotated[str, typer.Argument(help="A connection's id, or a party on it, such as NL*TNM.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if the platform does not answer.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a connection, here and at the platform."""
+    _shake_hands(data, as_json, lambda outgoing: outgoing.unregister(partner, force=force))
+
+
+def _shake_hands(
+    data: Path | None, as_json: bool, work: Callable[[Outgoing], Coroutine[Any, Any, Connection]]
+) -> None:
+    """Do something with a platform's credentials module, and say what came of it."""
+    from api.handshake import HandshakeError, Outgoing, Us
+    from api.peer import Peers
+    from api.vault import Vault, key_in, key_of
+
+    settings = _of_running(data)
+    country, _, party = settings.party.upper().partition("*")
+    us = Us(country, party, settings.party_name, f"{_public_url(settings)}/ocpi/versions")
+    vault = Vault(key_of(settings.secret) if settings.secret else key_in(settings.folder))
+
+    async def run() -> Connection:
+        async with Peers(timeout=settings.partner_timeout) as peers:
+            return await work(Outgoing(str(settings.kafka), _topics(settings), peers, vault, us))
+
+    try:
+        found = _run(run())
+    except HandshakeError as error:
+        fail(f"{error} ({error.status})")
+    parties = [f"{role.key} {role.role}" for role in found.roles]
+    if as_json:
+        known = {"id": found.id, "stage": found.stage, "version": found.version, "parties": parties}
+        typer.echo(json.dumps(known))
+    else:
+        typer.echo(f"{found.id}: {found.stage}, OCPI {found.version}: {', '.join(parties)}")
+
+
+def _public_url(settings: Settings) -> str:
+    """Where partners reach us: as set, else the API of the family."""
+    from voltfold.family import is_running
+
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    running = is_running(settings.folder)
+    if not running or not running.get("api"):
+        fail("where do partners reach us? Set VOLTFOLD_PUBLIC_URL", 2)
+    return str(running["api"])
 
 
 # -- sessions ------------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ def _api_config(settings: Settings, folder: str, own_port: int | None = None) ->
         own_port=own_port,
         public_url=settings.public_url,
         party=(country, party),
+        party_name=settings.party_name,
         vault=Vault(key_of(settings.secret) if settings.secret else key_in(settings.folder)),
         partner_timeout=settings.partner_timeout,
         limits=Limits(

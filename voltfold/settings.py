@@ -75,6 +75,8 @@ class Settings(BaseSettings):
 
     party: str = Field("NL*VLF", pattern=r"^[A-Za-z]{2}\*[A-Za-z0-9]{3}$")
     """Our own party, as the hub that partners connect to: country code and party id."""
+    party_name: str = Field("Voltfold", min_length=1, max_length=100)
+    """Our name, as partners see it in our credentials."""
     secret: str | None = Field(None, repr=False)
     """Seals partners' tokens in the log: 32 bytes in URL-safe Base64. Without it, one in the data folder."""
     partner_timeout: PositiveFloat = 30.0
