@@ -1,9 +1,15 @@
 """Replay: read the log with a plain consumer, fold it with the same pure folds, compare with what was
 written.
 
-No Faust, no transactions, no local store. For every key of the conclusions (session states, bills, settlement
-entries) and of the quarantine, the latest value that the live system wrote must be, byte for byte, the one
-that the log gives now. References are facts derived from facts, so they are derived again, too.
+No Faust, no transactions, no local store. For every key of the conclusions (session states, bills, entries,
+statements and so on) and of the quarantine, the latest value that the live system wrote must be, byte for
+byte, the one that the log gives now.
+
+Some facts are derived from facts, and are derived again, too: references in the sessions topic, and in the
+ledger topic claims, fees, and invoice reconciliation records of closed statements. The ledger itself is
+folded as it stands, since there the order counts: what comes after a closing is late. So the latest claim of
+each CDR in it must be the one that the sessions give now, and what the ledger fold itself wrote into it must
+be what it would write now.
 """
 
 from __future__ import annotations
@@ -18,15 +24,31 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from schemas.codec import UnknownSchemaError
-from schemas.records import BillRecord, EntryRecord, Event, QuarantineRecord, Record, SessionRecord
+from schemas.codec import UnknownSchemaError, name_of
+from schemas.records import (
+    BillRecord,
+    ClaimRecord,
+    EntryRecord,
+    Event,
+    QuarantineRecord,
+    Record,
+    SessionRecord,
+)
+from schemas.settlement import (
+    PolicyRecord,
+    ReceiptRecord,
+    ReconciliationRecord,
+    SettledRecord,
+    StatementRecord,
+)
 from schemas.topics import Topic, Topics
 from streams.clock import MODULE as CLOCK
 from streams.folding import Fact, Fold, Output
+from streams.ledger import LedgerFold
+from streams.ledger.fold import ISSUER
 from streams.references import MODULE as REFERENCES
 from streams.references import references_of
 from streams.sessions import SessionFold
-from streams.settlement import SettlementFold
 
 _BATCH = 2_000  # records folded at a time
 
@@ -108,8 +130,16 @@ class _Replay:
             topics.session_states.name: SessionRecord,
             topics.bills.name: BillRecord,
             topics.settlement_entries.name: EntryRecord,
+            topics.settled_claims.name: SettledRecord,
+            topics.statements.name: StatementRecord,
+            topics.receipts.name: ReceiptRecord,
+            topics.policies.name: PolicyRecord,
+            topics.reconciliations.name: ReconciliationRecord,
             topics.quarantine.name: QuarantineRecord,
         }
+        # What in the ledger is derived: the latest of each claim, and each record that a closing issued.
+        self._expected_derived: dict[str, bytes] = {}
+        self._found_derived: dict[str, bytes] = {}
         self._copies: list[set[bytes]] = [set() for _ in range(topics.sessions.partitions)]
 
     async def close(self) -> None:
@@ -120,31 +150,22 @@ class _Replay:
         """Fold every fact; `expected` then has a digest of the latest value of every key."""
         topics = self.topics
         consumer = await self._connect()
-        spans = [await self._span(consumer, topic) for topic in [*topics.facts, *self._written]]
+        spans = [
+            await self._span(consumer, topic) for topic in [*topics.facts, topics.ledger, *self._written]
+        ]
         self._total = sum(end - start for span in spans for start, end in span.values())
         async for facts in self._facts(topics.tariffs, topics.locations):
             self.events += len(facts)
             self._references.update(event.id for fact in facts if (event := references_of(fact)) is not None)
         async for facts in self._facts(topics.tokens, topics.parties):
             self.events += len(facts)
-        claims = await self._sessions()
-        settlement = Memory(SettlementFold(topics))
-        for start in range(0, len(claims), _BATCH):
-            batch = claims[start : start + _BATCH]
-            self._expect(
-                settlement(
-                    [
-                        Fact(topics.ledger.name, 0, start + i, one.key, one.value)
-                        for i, one in enumerate(batch)
-                    ]
-                )
-            )
+        await self._sessions()
+        await self._ledger()
 
-    async def _sessions(self) -> list[Output]:
-        """Fold the sessions topic, each partition by itself; the claims that come of it."""
+    async def _sessions(self) -> None:
+        """Fold the sessions topic, each partition by itself; its claims are expected in the ledger."""
         topic = self.topics.sessions
         folds = [Memory(SessionFold(self.topics)) for _ in range(topic.partitions)]
-        claims: list[Output] = []
         async for facts in self._facts(topic):
             partition = facts[0].partition
             for fact in facts:
@@ -156,14 +177,28 @@ class _Replay:
                     self._copies[partition].add(event.id)
                 elif event.module != CLOCK:
                     self.events += 1
-            outputs = folds[partition](facts)
-            claims += [one for one in outputs if one.topic == self.topics.ledger.name]
-            self._expect([one for one in outputs if one.topic != self.topics.ledger.name])
-        return claims
+            self._expect(folds[partition](facts))
+
+    async def _ledger(self) -> None:
+        """Fold the ledger topic as it stands, and note what in it was derived."""
+        topic = self.topics.ledger
+        folds = [Memory(LedgerFold(self.topics)) for _ in range(topic.partitions)]
+        async for facts in self._facts(topic):
+            for fact in facts:
+                derived = _derived(fact.value or b"")
+                if derived is None:
+                    self.events += 1
+                else:
+                    self._found_derived[derived] = _digest(fact.value or b"")
+            self._expect(folds[facts[0].partition](facts))
 
     def _expect(self, outputs: Sequence[Output]) -> None:
         for one in outputs:
-            if one.value is None:
+            if one.topic == self.topics.ledger.name:
+                derived = _derived(one.value or b"")
+                assert derived is not None
+                self._expected_derived[derived] = _digest(one.value or b"")
+            elif one.value is None:
                 self.expected.pop((one.topic, one.key), None)
             else:
                 self.expected[one.topic, one.key] = _digest(one.value)
@@ -184,6 +219,11 @@ class _Replay:
             if ours != theirs:
                 what = "missing" if theirs is None else "unexpected" if ours is None else "different"
                 differences.append(Difference(topic, key.decode(errors="replace"), what))
+        for derived in sorted(self._expected_derived.keys() | self._found_derived.keys()):
+            ours, theirs = self._expected_derived.get(derived), self._found_derived.get(derived)
+            if ours != theirs:
+                what = "missing" if theirs is None else "unexpected" if ours is None else "different"
+                differences.append(Difference(self.topics.ledger.name, derived, what))
         for partition, copies in enumerate(self._copies):
             where = f"{self.topics.sessions.name}-{partition}"
             for one in sorted(self._references ^ copies):
@@ -291,6 +331,17 @@ async def _committed(kafka: str, group: str) -> dict[TopicPartition, Any]:
 
 def _partitions(topic: Topic) -> list[TopicPartition]:
     return [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+
+
+def _derived(value: bytes) -> str | None:
+    """The name under which a record of the ledger topic is derived again; None for a fact."""
+    try:
+        if name_of(value) == "claim":
+            return f"claim {ClaimRecord.decode(value).id}"
+        event = Event.decode(value)
+    except UnknownSchemaError:
+        return None
+    return f"{event.module} {event.id.hex()}" if event.sender == ISSUER else None
 
 
 def _digest(value: bytes) -> bytes:

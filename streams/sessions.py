@@ -4,7 +4,7 @@ bill.
 What is kept per partition, and what is concluded from it:
 
     s  a session: as pushed, its CDRs                  -> SessionRecord, with its running or final price
-    c  a CDR                                           -> BillRecord, ClaimRecord (once)
+    c  a CDR                                           -> BillRecord, ClaimRecord
     t  versions of a tariff, l  of a location's facts  -> sessions priced again when one arrives late
     d, i  which sessions depend on which of those
     n  what time it is                                 -> sessions that have been silent for too long
@@ -46,17 +46,20 @@ from schemas.records import (
     QuarantineRecord,
     Record,
     SessionRecord,
+    TaxRecord,
     Told,
     micros,
     moment,
     quantized,
     read_told,
 )
+from schemas.settlement import pair_key
 from schemas.topics import Topics
 from streams import index, overdue, pricing
 from streams.clock import MODULE as CLOCK
 from streams.clock import Tick, read_tick
 from streams.folding import Fact, Folded, Get, Output
+from streams.ledger.settling import evident_rate
 from streams.references import MODULE as REFERENCES
 from streams.references import LocationReference, TariffReference, read_reference
 from streams.table import Shelf, Table
@@ -129,6 +132,7 @@ class KeptCdr(msgspec.Struct, array_like=True):
     received_at: int
     event_id: bytes
     emitted: bytes = b""
+    claimed: bytes = b""
 
 
 class KeptLocation(msgspec.Struct, array_like=True):
@@ -274,9 +278,6 @@ class _Batch:
         kept = self.table.read(_sessions, session_key)
         kept.cdrs = [*kept.cdrs, event.key]
         self.table.write(_sessions, session_key, kept)
-        claim = _claim(cdr, event, session_key)
-        pair = f"{claim.creditor}>{claim.debtor}>{claim.currency}"
-        self.outputs.append(Output(self.topics.ledger.name, pair.encode(), claim.encode()))
         return (session_key,)
 
     def _take_tariff(self, event: Told, reference: TariffReference) -> Iterable[str]:
@@ -401,6 +402,9 @@ class _Batch:
             bill = bills[cdr_key] = self._bill(key, cdr_key, kept, held)
             if (digest := self._emit(self.topics.bills.name, cdr_key, bill, held.emitted)) is not None:
                 held.emitted = digest
+                claim = _claim(held.cdr, bill)
+                pair = pair_key(claim.creditor, claim.debtor)
+                held.claimed = self._emit(self.topics.ledger.name, pair, claim, held.claimed) or held.claimed
                 self.table.write(_cdrs, cdr_key, held)
         record = self._session(key, kept, bills)
         if record is not None:
@@ -772,22 +776,50 @@ def _period(start: int, end: int, kwh: Decimal, charging: bool, tariff_id: str |
     )
 
 
-def _claim(cdr: CDR, event: Told, session_key: str) -> ClaimRecord:
-    """As billed; a credit CDR has negative amounts (mod_cdrs, "Credit CDRs")."""
-    before, after = _money(cdr.total_cost)
-    before = before if before is not None else quantized(_ZERO)
+def _claim(cdr: CDR, bill: BillRecord) -> ClaimRecord:
+    """As billed, and as priced; a credit CDR has negative amounts (mod_cdrs, "Credit CDRs")."""
+    total = bill.amounts[0]
+    before = total.billed_before_taxes or quantized(_ZERO)
+    taxes = _taxes(cdr.total_cost)
     return ClaimRecord(
-        id=event.key,
-        session_key=session_key,
+        id=bill.key,
+        session_key=bill.session_key,
         creditor=party_key(cdr.country_code, cdr.party_id),
         debtor=party_key(cdr.cdr_token.country_code, cdr.cdr_token.party_id),
-        currency=cdr.currency,
+        currency=cdr.currency.upper(),
         before_taxes=before,
-        taxes=quantized(_ZERO) if after is None else quantized(after - before),
+        taxes=sum((tax.amount for tax in taxes), quantized(_ZERO)),
         credit_of=_credited(cdr) if cdr.credit else None,
-        occurred_at=event.received_at,
-        event_id=event.id,
+        occurred_at=bill.received_at,
+        event_id=bill.event_id,
+        credit=bill.credit,
+        cdr_id=cdr.id,
+        session_id=cdr.session_id,
+        started_at=bill.started_at,
+        ended_at=bill.ended_at,
+        kwh=bill.total_energy,
+        location_id=bill.location_id,
+        token_uid=bill.token_uid,
+        contract_id=bill.contract_id,
+        billed_taxes=taxes,
+        priced_before_taxes=total.priced_before_taxes,
+        priced_after_taxes=total.priced_after_taxes,
+        verdict=bill.verdict,
+        reason=bill.reason,
+        tariffs=bill.tariffs,
     )
+
+
+def _taxes(cost: Price) -> list[TaxRecord]:
+    """The taxes of a bill. Versions before 2.3.0 name no percentage: then it is what the amounts say."""
+    found = []
+    for tax in cost.taxes:
+        rate = tax.percentage
+        if rate is None and len(cost.taxes) == 1:
+            rate = evident_rate(cost.before_taxes, tax.amount)
+        rate = None if rate is None else quantized(rate)
+        found.append(TaxRecord(name=tax.name, percentage=rate, amount=quantized(tax.amount)))
+    return found
 
 
 def _credited(cdr: CDR) -> str | None:

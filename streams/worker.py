@@ -72,13 +72,13 @@ class Folding:
 
 
 def standard_foldings(topics: Topics) -> list[Folding]:
-    """The folds of a Voltfold: sessions with their pricing, and settlement."""
+    """The folds of a Voltfold: sessions with their pricing, and the ledger."""
+    from streams.ledger import LedgerFold
     from streams.sessions import SessionFold
-    from streams.settlement import SettlementFold
 
     return [
         Folding(topics.sessions, topics.sessions_table, sessions := SessionFold(topics), sessions.gauges),
-        Folding(topics.ledger, topics.ledger_table, SettlementFold(topics)),
+        Folding(topics.ledger, topics.ledger_table, LedgerFold(topics)),
     ]
 
 

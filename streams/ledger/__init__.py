@@ -7,3 +7,7 @@ statements     sums, rounding and digests of statements; a statement with its li
 reconciling    invoice reconciliation records against the books, CDR by CDR
 fold           the fold that keeps the books
 """
+
+from streams.ledger.fold import LedgerFold
+
+__all__ = ["LedgerFold"]

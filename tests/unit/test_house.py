@@ -30,7 +30,7 @@ MAY_IMPORT = {
             "streams.requests",
             "streams.sessions",
         ),
-        *("streams.settlement", "streams.pricing", "streams.versions", "streams.index", "streams.table"),
+        *("streams.pricing", "streams.versions", "streams.index", "streams.table"),
         *("streams.clock", "streams.overdue"),
         "analytics.queries",
     ),
@@ -40,7 +40,7 @@ MAY_IMPORT = {
 
 PURE = (
     *("banking", "clock", "deliveries", "folding", "index", "invoicing", "ledger", "objects", "overdue"),
-    *("pricing", "references", "requests", "sessions", "settlement"),
+    *("pricing", "references", "requests", "sessions"),
     *("table", "versions"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""
@@ -169,7 +169,7 @@ def test_every_fold_is_held_to_purity() -> None:
         for each in _imports_of("streams/worker.py", "streams/replay.py")
         if each.name.startswith("streams.") and each.name.endswith(("Fold", "references_of"))
     }
-    assert {"sessions", "settlement", "references"} <= folds <= set(PURE)
+    assert {"sessions", "ledger", "references"} <= folds <= set(PURE)
 
 
 def test_the_house_has_five_floors() -> None:
