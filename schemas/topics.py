@@ -54,14 +54,14 @@ class Topics:
         self.quarantine = fact("quarantine", 1, "What passed the door and could not be folded.")
         self.session_states = conclusion("session-states", partitions, "Sessions with their running price.")
         self.bills = conclusion("bills", partitions, "CDRs: billed, priced, compared.")
-        self.settlement_entries = conclusion("settlement-entries", few, "Balanced postings.")
+        self.settlement_entries = conclusion("ledger-entries", few, "Balanced postings.")
         self.outbound = conclusion("outbound", few, "What each platform was sent, and what it answered.")
         self.settled_claims = conclusion("settled-claims", few, "Claims: posted, held, rejected, and why.")
         self.statements = conclusion("statements", few, "Closed statements.")
         self.receipts = conclusion("receipts", few, "Payments received, and what became of them.")
         self.policies = conclusion("policies", few, "What is settled between two parties.")
         self.reconciliations = conclusion("reconciliations", few, "Invoices against our books, CDR by CDR.")
-        self.sessions_table = conclusion("sessions-table", partitions, "Changelog of the session fold.")
+        self.sessions_table = conclusion("sessions-table-2", partitions, "Changelog of the session fold.")
         self.ledger_table = conclusion("ledger-table", few, "Changelog of the ledger fold.")
 
     def all(self) -> list[Topic]:

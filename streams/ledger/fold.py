@@ -378,7 +378,7 @@ class _Batch:
             raise AssertionError(f"more of {root} would be credited than it was settled by")
         for claim_id, target in targets.items():
             self._apply(claim_id, target, cause, chain)
-        if chain.original is not None and chain.original.kind == "cdr" and policy.fees:
+        if chain.original is not None and chain.original.kind == "cdr":
             self._claim_fees(root, chain.original, policy.fees, targets)
 
     def _chain(self, root: str) -> Chain:
@@ -490,22 +490,30 @@ class _Batch:
     ) -> None:
         """What the hub takes for it, as claims to the pairs of hub and payer."""
         kept = self.table.read(_claims, root)
+        if not fees and not kept.fees:
+            return
         settled = NOTHING
         for target in targets.values():
             if target.status == POSTED:
                 settled = settled.plus(target.amount)
+        wanted = {}
         for fee in fees:
-            if fee.currency != original.currency or fee.party == fee.payer:
-                continue
-            claim = fee_of(fee, original, settled)
+            if fee.currency == original.currency and fee.party != fee.payer:
+                claim = fee_of(fee, original, settled)
+                wanted[claim.id] = claim
+        for claim_id in kept.fees.keys() - wanted.keys():
+            party, payer = claim_id.split("#FEE:")[1].split(":")
+            none = Fee(currency=original.currency, party=party, payer=payer)
+            wanted[claim_id] = fee_of(none, original, NOTHING)
+        for claim_id, claim in sorted(wanted.items()):
             value = claim.encode()
             digest = _digest(value)
-            before = kept.fees.get(claim.id)
+            before = kept.fees.get(claim_id)
             if digest == before or (before is None and not claim.before_taxes):
                 continue
-            kept.fees = {**kept.fees, claim.id: digest}
+            kept.fees = {**kept.fees, claim_id: digest}
             self.table.write(_claims, root, kept)
-            key = pair_key(fee.party, fee.payer)
+            key = pair_key(claim.creditor, claim.debtor)
             self.outputs.append(Output(self.topics.ledger.name, key.encode(), value))
 
     # -- the books -----------------------------------------------------------------------------------------
@@ -794,9 +802,14 @@ class _Batch:
         claim = kept.claim if kept is not None else None
         if kept is None or claim is None or claim.debtor != provider:
             return None
-        refunds = [found for one in kept.credits if (found := self.table.read(_claims, one).claim)]
-        refunds.sort(key=lambda one: (one.occurred_at, one.id))
-        gone = bool(refunds) and not standing(claim, refunds)
+        refunds = self._gone(kept)
+        if any(self.table.read(_claims, one).first not in (kept.first, None) for one in refunds):
+            refunds = []  # credited later: that is for the statement, and the invoice, which the credit is on
+        offsets = None
+        if claim.credit and claim.credit_of:
+            original = self.table.find(_claims, claim.credit_of)
+            if original is not None and claim_id in self._gone(original):
+                offsets = original.first
         return reconciling.Known(
             claim=claim_id,
             cdr_id=claim.cdr_id,
@@ -806,10 +819,19 @@ class _Batch:
             status=kept.status,
             reason=kept.reason,
             statement=kept.first,
-            credited_by=[one.id for one in refunds] if gone else (),
+            credited_by=refunds,
             credit_of=claim.credit_of if claim.credit else None,
+            offsets=offsets,
             invoices=self._earlier_invoices(claim_id, invoice_key, invoice),
         )
+
+    def _gone(self, kept: KeptClaim) -> list[str]:
+        """Keys of a claim's credits, when they leave nothing of it."""
+        refunds = [found for one in kept.credits if (found := self.table.read(_claims, one).claim)]
+        refunds.sort(key=lambda one: (one.occurred_at, one.id))
+        if kept.claim is None or not refunds or standing(kept.claim, refunds):
+            return []
+        return [one.id for one in refunds]
 
     def _earlier_invoices(self, claim_id: str, key: str, invoice: KeptInvoice) -> list[str]:
         """Other invoices of the same party that list a CDR and came before this one."""

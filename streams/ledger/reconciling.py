@@ -11,7 +11,7 @@ billing the provider; either way each CDR comes out as one of
     different_amount   settled otherwise than billed, or not at all (held, rejected)
     wrong_currency     in another currency than the statement
     already_invoiced   on an earlier invoice of the same party
-    credited           taken back by a credit CDR that is not on the invoice
+    credited           taken back, on the same statement, by a credit CDR that is not on the invoice
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ class Known(NamedTuple):
     reason: str
     statement: str | None
     credited_by: Sequence[str]
-    """Keys of the credit CDRs, when they leave nothing of it."""
+    """Keys of the credit CDRs on the same statement, when they leave nothing of it."""
     credit_of: str | None
+    offsets: str | None
+    """Of a credit CDR that, with others perhaps, leaves nothing of its original: that one's statement."""
     invoices: Sequence[str]
     """Earlier invoices of the same party that list it."""
 
@@ -104,7 +106,8 @@ def match(
             )
         )
     for one in members(statement) if statement else ():
-        if one.claim in claims or _is_gone(one, claims):
+        assert statement
+        if one.claim in claims or _is_gone(one, statement, claims):
             continue
         differences.append(
             DifferenceRecord(
@@ -143,13 +146,17 @@ def _judge(
     return None
 
 
-def _is_gone(one: Known, listed: set[str]) -> bool:
-    """Whether a member comes to nothing with others that are not listed either: a CDR and its credits."""
+def _is_gone(one: Known, statement: str, listed: set[str]) -> bool:
+    """Whether a member may be left out: it was never posted, or a CDR and its credits come to nothing.
+
+    A credit alone is missed only where its original is not: on an earlier statement, and so on an earlier
+    invoice. Where the original is listed, the original itself is told to be credited.
+    """
     if one.status != "posted":
         return True
     if one.credited_by:
         return not listed.intersection(one.credited_by)
-    return False
+    return one.offsets is not None and (one.offsets == statement or one.credit_of in listed)
 
 
 def _most(values: Iterable[str]) -> str | None:

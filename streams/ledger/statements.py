@@ -111,7 +111,7 @@ def totals_of(sums: Sums, currency: str) -> Totals:
     for key in sorted(bases):
         name, _, percentage = key.partition("\t")
         amount = rounded(sums.taxes.get(key, _ZERO), currency)
-        if key or bases[key]:
+        if bases[key] or amount:
             taxes.append(
                 TaxTotal(
                     name=name,
