@@ -33,6 +33,13 @@ from analytics.connection import connect
 from analytics.container import layouts
 from schemas.codec import HEADER, UnknownSchemaError
 from schemas.records import BillRecord, EntryRecord, QuarantineRecord, Record, SessionRecord
+from schemas.settlement import (
+    PolicyRecord,
+    ReceiptRecord,
+    ReconciliationRecord,
+    SettledRecord,
+    StatementRecord,
+)
 from schemas.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -111,7 +118,12 @@ class Sink:
         self.targets = {
             topics.session_states.name: Target("session_versions", SessionRecord, "key"),
             topics.bills.name: Target("bill_versions", BillRecord, "key"),
-            topics.settlement_entries.name: Target("entry_versions", EntryRecord, "id"),
+            topics.settlement_entries.name: Target("ledger_entry_versions", EntryRecord, "id"),
+            topics.settled_claims.name: Target("claim_versions", SettledRecord, "id"),
+            topics.statements.name: Target("statement_versions", StatementRecord, "reference"),
+            topics.receipts.name: Target("receipt_versions", ReceiptRecord, "id"),
+            topics.policies.name: Target("policy_versions", PolicyRecord, None),
+            topics.reconciliations.name: Target("reconciliation_versions", ReconciliationRecord, "key"),
             topics.quarantine.name: Target("quarantine_versions", QuarantineRecord, None),
         }
         self._client: Client | None = None

@@ -1,8 +1,8 @@
--- For each currency: what the entries are worth, how much of it is tax, and the sum over all legs (zero).
+-- For each currency: what was settled, how much of it is tax, and the sum over all legs of the books (zero).
 SELECT
     currency,
-    count(DISTINCT entry_id) AS settlement_entries,
-    sumIf(p.amount, kind = 'payable') AS amount,
+    count(DISTINCT if(entry_kind IN ('payment', 'rounding'), NULL, entry_id)) AS settlement_entries,
+    sumIf(p.amount, kind = 'payable' AND entry_kind NOT IN ('payment', 'rounding')) AS amount,
     -sumIf(p.amount, kind = 'revenue') AS before_taxes,
     -sumIf(p.amount, kind = 'tax') AS taxes,
     sum(p.amount) AS balance

@@ -17,11 +17,20 @@ from analytics.connection import connect
 from analytics.container import layouts
 from analytics.migrations import Migration, MigrationError, migrate
 from schemas.records import BillRecord, EntryRecord, QuarantineRecord, SessionRecord
+from schemas.settlement import (
+    PolicyRecord,
+    ReceiptRecord,
+    ReconciliationRecord,
+    SettledRecord,
+    StatementRecord,
+)
 from tests.conftest import StartEngine
 
 EXPECTED = {
     *("sessions", "charging_periods", "cdrs", "priced_cdrs", "priced_totals"),
     *("settlement_entries", "settlement_postings", "quarantine", "sink_errors", "evse_utilisation_hourly"),
+    *("accounts", "claims", "statements", "statement_taxes", "receipts", "policies"),
+    *("reconciliations", "reconciliation_differences"),
 }
 
 
@@ -101,7 +110,12 @@ def test_every_field_has_its_column(engine: str, database: str, clickhouse: Clie
     for table, record in (
         ("session_versions", SessionRecord),
         ("bill_versions", BillRecord),
-        ("entry_versions", EntryRecord),
+        ("ledger_entry_versions", EntryRecord),
+        ("claim_versions", SettledRecord),
+        ("statement_versions", StatementRecord),
+        ("receipt_versions", ReceiptRecord),
+        ("policy_versions", PolicyRecord),
+        ("reconciliation_versions", ReconciliationRecord),
         ("quarantine_versions", QuarantineRecord),
     ):
         columns = {row[0] for row in clickhouse.query(f"DESCRIBE TABLE {table}").result_rows}

@@ -16,9 +16,27 @@ from analytics.container import layouts
 from analytics.migrations import migrate
 from schemas.codec import HEADER
 from schemas.records import BillRecord, EntryRecord, Record, SessionRecord
+from schemas.settlement import (
+    Fee,
+    PolicyRecord,
+    ReceiptRecord,
+    ReconciliationRecord,
+    SettledRecord,
+    StatementRecord,
+)
 from tests.analytics_helpers import at, bill, entry, period, session
+from tests.unit.streams import books as ledger
 
-TABLES = {SessionRecord: "session_versions", BillRecord: "bill_versions", EntryRecord: "entry_versions"}
+TABLES: dict[type[Record], str] = {
+    SessionRecord: "session_versions",
+    BillRecord: "bill_versions",
+    EntryRecord: "ledger_entry_versions",
+    SettledRecord: "claim_versions",
+    StatementRecord: "statement_versions",
+    ReceiptRecord: "receipt_versions",
+    PolicyRecord: "policy_versions",
+    ReconciliationRecord: "reconciliation_versions",
+}
 
 
 def insert(client: Client, *records: Record) -> None:
@@ -200,3 +218,95 @@ def test_busiest_and_idle(tables: Client) -> None:
     assert [(r["evses"], r["kwh"], round(r["idle_share"], 6)) for r in idle] == [
         (2, 25, round(1800 / 25800, 6))
     ]
+
+
+# -- the ledger ----------------------------------------------------------------------------------------------
+
+MARCH, APRIL = "NLTNM-DEEMS-EUR-202603", "NLTNM-DEEMS-EUR-202604"
+
+
+def insert_books(client: Client, books: ledger.Books) -> None:
+    """Put what a ledger fold concluded into its tables."""
+    topics = books.topics
+    for topic, kind in (
+        (topics.settlement_entries, EntryRecord),
+        (topics.settled_claims, SettledRecord),
+        (topics.statements, StatementRecord),
+        (topics.receipts, ReceiptRecord),
+        (topics.policies, PolicyRecord),
+        (topics.reconciliations, ReconciliationRecord),
+    ):
+        found = [value for (name, _), value in books.latest.items() if name == topic.name and value]
+        insert(client, *(kind.decode(value) for value in found))
+
+
+@pytest.fixture
+def march(tables: Client) -> ledger.Books:
+    """Books of two months: held, credited, late and paid, with fees, in two currencies."""
+    fee = Fee(currency="EUR", party=ledger.HUB, payer=ledger.CPO, fixed=Decimal("0.1"))
+    wrong = ledger.claim("C3", "12.345", priced="9")
+    books = ledger.Books().hear(
+        ledger.policy("within_tolerance", fees=[fee]),
+        *(ledger.claim("C1", "10.004"), ledger.claim("C2", "5", on="2026-04-02T10:00"), wrong),
+        *(ledger.claim("C4", "7", currency="CHF"), ledger.close(MARCH), ledger.claim("C5", "1")),
+        *(ledger.decide(wrong.id, "accept"), ledger.credit(ledger.claim("C1", "10.004"))),
+        ledger.paid("P1", "5", MARCH, on="2026-04-10"),
+        *(ledger.close(APRIL), ledger.invoice(["C1", "C9"])),
+    )
+    insert_books(tables, books)
+    return books
+
+
+def test_the_books_balance(tables: Client, march: ledger.Books) -> None:
+    """Every invariant holds, and the accounts are those of the fold."""
+    rows = queries.run(tables, "books_balance")
+    assert [row["currency"] for row in rows] == ["CHF", "EUR"]
+    assert sum(row["entries"] for row in rows) == len(march.entries)
+    for row in rows:
+        assert not any(value for name, value in row.items() if name not in ("currency", "entries")), row
+    accounts = tables.query("SELECT account, currency, balance FROM accounts WHERE balance != 0").result_rows
+    assert {(account, currency): balance for account, currency, balance in accounts} == march.accounts
+
+
+@pytest.mark.parametrize(
+    ("check", "where", "changes"),
+    [
+        ("unbalanced", "kind = 'credit'", "legs = arraySlice(legs, 1, 2)"),
+        ("misnumbered", "kind = 'credit'", "sequence = sequence + 100"),
+        ("misnumbered", "kind = 'credit'", "sequence = sequence - 1"),
+        ("posted_twice", "cdr_id = 'C5' AND kind = 'cdr'", "claim = 'NL*TNM*C2'"),
+        ("over_credited", "kind = 'credit'", "amount = amount - 1"),
+        ("misstated", "cdr_id = 'C1' AND kind = 'cdr'", "amount = amount + 1"),
+    ],
+)
+def test_every_breach_is_seen(
+    tables: Client, march: ledger.Books, check: str, where: str, changes: str
+) -> None:
+    """One forged row, and its invariant tells."""
+    assert march.entries
+    tables.command(
+        f"ALTER TABLE ledger_entry_versions UPDATE {changes} WHERE {where} SETTINGS mutations_sync = 2"
+    )
+    assert sum(row[check] for row in queries.run(tables, "books_balance")) > 0
+
+
+def test_statements_claims_and_invoices(tables: Client, march: ledger.Books) -> None:
+    """As the views tell them."""
+    assert tables.query(
+        "SELECT reference, total, paid, payment, late FROM statements ORDER BY reference"
+    ).result_rows == [
+        (MARCH, march.statements[MARCH].total, 5, "partial", 0),
+        (APRIL, march.statements[APRIL].total, 0, "unpaid", 3),
+    ]
+    assert (
+        tables.query("SELECT name, percentage, base FROM statement_taxes WHERE reference = 'x'").row_count
+        == 0
+    )
+    assert tables.query(
+        "SELECT id, status, reason, settled_after_taxes FROM claims WHERE reason != '' ORDER BY id"
+    ).result_rows == [("NL*TNM*C3", "posted", "accepted", Decimal("14.93745"))]
+    assert tables.query(
+        "SELECT cdr_id, outcome FROM reconciliation_differences ORDER BY cdr_id"
+    ).result_rows == [("C9", "extra")]
+    assert tables.query("SELECT outcome, amount FROM receipts").result_rows == [("matched", 5)]
+    assert tables.query("SELECT mode, length(fees) FROM policies").result_rows == [("within_tolerance", 1)]

@@ -10,7 +10,7 @@ from typing import Any
 import fastavro
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas import records, settlement
@@ -84,6 +84,7 @@ def logical(schema: Any, value: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
 def test_the_bytes_are_the_librarys(kind: type[Record], data: st.DataObject) -> None:
     schema = versions(kind.codec.name)[-1]

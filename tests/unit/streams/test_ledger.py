@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.records import ClaimRecord, EntryRecord, Event, TaxRecord, quantized
@@ -508,7 +508,7 @@ def tales(draw: st.DrawFn) -> list[ClaimRecord | Event]:
     return told
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tales(), st.randoms(use_true_random=False), st.lists(st.integers(1, 25), max_size=4))
 def test_any_order_and_any_batches_give_the_same_books(
     told: list[ClaimRecord | Event], chance: object, cuts: list[int]
@@ -547,7 +547,7 @@ def _sums(one: object) -> object:
     return msgspec.structs.replace(one, lines_digest="", digest="", entries=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tales(), st.lists(st.integers(0, 40), max_size=6))
 def test_batches_show_in_no_record(told: list[ClaimRecord | Event], cuts: list[int]) -> None:
     told = [*told[: len(told) // 2], close(MARCH), *told[len(told) // 2 :]]
