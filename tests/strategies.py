@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from schemas.ocpi import objects, platforms, requests, v211, v211_requests, v221, wire
+from schemas.ocpi.closed import close
 
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 
@@ -121,13 +122,19 @@ def canonical(kind: str) -> st.SearchStrategy:
 
 
 def spoken(kind: str, version: str) -> tuple[st.SearchStrategy, Callable[[Any], Any]]:
-    """Any object as a version has it, and what makes it canonical."""
+    """Any object as a version has it, with words that it has, and what makes it canonical."""
+
+    def worded(struct: Any) -> st.SearchStrategy:
+        return _any(struct).map(
+            lambda found: close(version, found) if isinstance(found, msgspec.Struct) else found
+        )
+
     if version == "2.2.1":
         struct, up, _ = v221.KINDS[kind]
-        return _any(struct), up
+        return worded(struct), up
     if version == "2.1.1":
         struct, older, _ = (v211.KINDS | v211_requests.KINDS)[kind]
-        return _any(struct), lambda found: older(found, ("NL", "TNM"))
+        return worded(struct), lambda found: older(found, ("NL", "TNM"))
     return canonical(kind), lambda found: found
 
 

@@ -148,13 +148,15 @@ def _is_unset(found: inspect.Type) -> bool:
     return isinstance(found, inspect.CustomType) and found.cls is msgspec.UnsetType
 
 
-# CiStrings
+# Strings
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _Check = Callable[[Any, str], None]
 
 
 def hold_printable(found: Any) -> None:
-    """Raises InvalidObjectError for the first CiString that holds anything but printable ASCII."""
+    """Raises InvalidObjectError for the first CiString that holds anything but printable ASCII, and the first
+    string with a control character, such as a line break (types, "CiString" and "string")."""
     for field, check in _checks(type(found)):
         value = getattr(found, field)
         if value is not None and value is not msgspec.UNSET:
@@ -165,7 +167,7 @@ _known_checks: dict[type, list[tuple[str, _Check]]] = {}
 
 
 def _checks(type_: type) -> list[tuple[str, _Check]]:
-    """What to look at in a struct: its CiStrings, and the parts that may hold some."""
+    """What to look at in a struct: its strings, and the parts that may hold some."""
     if (known := _known_checks.get(type_)) is not None:
         return known
     checks = []
@@ -189,7 +191,7 @@ def _check_of(found: inspect.Type) -> _Check | None:
                 return None
             found = inner[0]
     if isinstance(found, inspect.StrType):
-        return _printable if is_ci else None
+        return _printable if is_ci else _uncontrolled
     if isinstance(found, inspect.StructType):
         return _part
     if isinstance(found, inspect.ListType):
@@ -201,6 +203,11 @@ def _check_of(found: inspect.Type) -> _Check | None:
 def _printable(value: str, path: str) -> None:
     if not (value.isascii() and value.isprintable()):
         raise InvalidObjectError(path, "a CiString holds printable ASCII characters only")
+
+
+def _uncontrolled(value: str, path: str) -> None:
+    if _CONTROL.search(value):
+        raise InvalidObjectError(path, "a string holds printable characters only: no line breaks, no tabs")
 
 
 def _part(value: Any, path: str) -> None:

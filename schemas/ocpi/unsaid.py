@@ -12,15 +12,36 @@ from collections.abc import Mapping
 _LOST = "left out"
 _OWNER = "in the URL only; whoever reads says it"
 
+_OTHER = "OTHER for a value that the version does not have"
+_KNOWN = "those that the version has"
+_NOT_HAD = "left out where the version does not have the value"
+_PLUGS = "without connectors of standards that the version does not have, and EVSEs of nothing else"
+_MIX = {"energy_mix.environ_impact": _KNOWN}
+_WORDS_EVSE = {
+    "capabilities": _KNOWN,
+    "parking_restrictions": _KNOWN,
+    "images.category": _OTHER,
+}
+_WORDS_LOCATION = {
+    "facilities": _KNOWN,
+    "images.category": _OTHER,
+    "operator.logo.category": _OTHER,
+    "suboperator.logo.category": _OTHER,
+    "owner.logo.category": _OTHER,
+    **_MIX,
+}
+_POWER = {"power_type": "AC_1_PHASE for AC_2_PHASE and AC_2_PHASE_SPLIT"}
+
 _TAXES = {"taxes": "all of them as one difference, named VAT, without percentage and account number"}
 _TARIFF_221 = {
     "preauthorize_amount": _LOST,
     "tax_included": "prices are without taxes: NO",
     "elements.price_components.price": "the VAT is taken out of prices that include it",
     "elements.price_components.vat": "left out where no taxes are applicable",
+    **_MIX,
 }
 _CONNECTOR_221 = {"capabilities": _LOST}
-_EVSE_221 = {"accepted_service_providers": _LOST, "parking": _LOST}
+_EVSE_221 = {"accepted_service_providers": _LOST, "parking": _LOST, **_WORDS_EVSE}
 _COSTS = (
     "total_cost",
     "total_energy_cost",
@@ -40,18 +61,26 @@ _TARIFF_211 = {
     "end_date_time": _LOST,
     "tax_included": "prices are without taxes: NO",
     "elements": "without those that current or reservation restrict; free of charge if none is left",
+    **_MIX,
 }
 _CONNECTOR_211 = {
     "capabilities": _LOST,
     "max_electric_power": _LOST,
     "tariff_ids": "the first one",
+    **_POWER,
 }
 _EVSE_211 = _EVSE_221
 _PERIODS_211 = {
     "charging_periods.dimensions": "those that 2.1.1 has; an ENERGY of 0 where that leaves none",
     "charging_periods.tariff_id": _LOST,
 }
-_TOKEN_211 = {"default_profile_type": _LOST, "energy_contract": _LOST, "group_id": _LOST}
+_TOKEN_221 = {"type": "OTHER for EMAID and what else the version does not have"}
+_TOKEN_211 = {
+    "type": "OTHER for all but RFID",
+    "default_profile_type": _LOST,
+    "energy_contract": _LOST,
+    "group_id": _LOST,
+}
 _CDR_TOKEN_211 = {
     "cdr_token.country_code": "unknown: empty",
     "cdr_token.party_id": "unknown: empty",
@@ -66,20 +95,29 @@ def _under(name: str, fields: Mapping[str, str]) -> dict[str, str]:
 
 
 UNSAID: dict[tuple[str, str], Mapping[str, str]] = {
-    ("session", "2.2.1"): _under("total_cost", _TAXES),
+    ("session", "2.2.1"): {**_under("total_cost", _TAXES), **_under("cdr_token", _TOKEN_221)},
     ("cdr", "2.2.1"): {
+        **_under("cdr_token", _TOKEN_221),
         **_under("tariffs", _TARIFF_221),
         **{f"{cost}.taxes": _TAXES["taxes"] for cost in _COSTS},
     },
     ("tariff", "2.2.1"): _TARIFF_221,
     ("location", "2.2.1"): {
+        "publish_allowed_to": "without those of token types that the version does not have",
+        "parking_type": _NOT_HAD,
+        **_WORDS_LOCATION,
         "help_phone": _LOST,
         "parking_places": _LOST,
+        "evses": _PLUGS,
         **_under("evses", _EVSE_221),
         **_under("evses.connectors", _CONNECTOR_221),
     },
     ("evse", "2.2.1"): {**_EVSE_221, **_under("connectors", _CONNECTOR_221)},
     ("connector", "2.2.1"): _CONNECTOR_221,
+    ("token", "2.2.1"): _TOKEN_221,
+    ("start_session", "2.2.1"): _under("token", _TOKEN_221),
+    ("reserve_now", "2.2.1"): _under("token", _TOKEN_221),
+    ("authorization_info", "2.2.1"): _under("token", _TOKEN_221),
     ("credentials", "2.2.1"): {
         "hub_party_id": "the role HUB",
         "roles": "of a hub, the role HUB alone",
@@ -110,6 +148,7 @@ UNSAID: dict[tuple[str, str], Mapping[str, str]] = {
         "cdr_location.connector_id": "#NA where it is empty",
         "cdr_location.postal_code": "left out where it is empty",
         "cdr_location.state": _LOST,
+        "cdr_location.connector_power_type": _POWER["power_type"],
         **_under("tariffs", _TARIFF_211),
         **_PERIODS_211,
         "signed_data": _LOST,
@@ -129,9 +168,11 @@ UNSAID: dict[tuple[str, str], Mapping[str, str]] = {
         "address": "its first 45 characters",
         "postal_code": "left out where it is empty",
         "state": _LOST,
-        "parking_type": "UNKNOWN where it is not known",
+        "parking_type": "UNKNOWN where it is not known, OTHER where 2.1.1 does not have the value",
+        **_WORDS_LOCATION,
         "parking_places": _LOST,
         "help_phone": _LOST,
+        "evses": _PLUGS,
         **_under("evses", _EVSE_211),
         **_under("evses.connectors", _CONNECTOR_211),
     },

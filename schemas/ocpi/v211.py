@@ -6,7 +6,8 @@
 - A token is `auth_id`, which is both `uid` and `contract_id` of the canonical CdrToken; its type is OTHER,
   its owner unknown (empty). Written back, `contract_id` is the `auth_id`.
 - A session and a CDR embed the location with the one EVSE and connector that were used. Canonically a session
-  names them; written back, its location is one of those three names and placeholders.
+  names them; written back, its location is the one that is known under those names (`placed`), and where none
+  is, the three names and placeholders.
 - A reservation is PENDING, a command an AUTH_REQUEST: later versions' values that 2.1.1 has not.
 - A CDR names no session. Costs are numbers without VAT.
 - A location without `time_zone` gets an empty one (whoever prices by local time has to refuse it), and is
@@ -26,6 +27,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from schemas.ocpi import objects
@@ -463,6 +465,21 @@ def down_session(session: objects.Session) -> Session:
         status=SessionStatus.PENDING if reserved else SessionStatus(session.status.value),
         last_updated=session.last_updated,
     )
+
+
+def placed(session: Session, place: objects.Location) -> Session:
+    """A session with what is known of its location, without EVSEs and connectors that it does not use
+    (mod_sessions, "Session Object")."""
+    evse_uid, connector_id = session.location.evses[0].uid, session.location.evses[0].connectors[0].id
+    location = down_location(place)
+    used = [
+        msgspec.structs.replace(evse, connectors=connectors)
+        for evse in location.evses
+        if evse.uid.casefold() == evse_uid.casefold()
+        and (connectors := [c for c in evse.connectors if c.id.casefold() == connector_id.casefold()])
+    ]
+    evses = used or session.location.evses
+    return msgspec.structs.replace(session, location=msgspec.structs.replace(location, evses=evses))
 
 
 def up_cdr(cdr: CDR, party: Party) -> objects.CDR:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas.ocpi import objects, payments, platforms, requests, v211, v211_requests, v221
+from schemas.ocpi.closed import close
 from schemas.ocpi.reading import InvalidObjectError, Reader, generic, refuse
 
 __all__ = [
@@ -134,17 +135,27 @@ def _without_party(up: Callable[[Any], Any]) -> Callable[[Any, tuple[str, str]],
     return lambda found, _party: up(found)
 
 
+def _closed(version: str, down: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A translation whose result has only words that the version has."""
+
+    def closed(found: Any) -> Any:
+        said = down(found)
+        return close(version, said) if isinstance(said, msgspec.Struct) else said
+
+    return closed
+
+
 _DIALECTS: dict[tuple[str, str], _Dialect] = {
     **{(kind, CANONICAL): _dialect(kind, struct) for kind, struct in _STRUCTS.items()},
     (_CONFIRMATION, CANONICAL): _dialect(
         _CONFIRMATION, payments.SentConfirmation, _without_party(payments.up_confirmation)
     ),
     **{
-        (kind, "2.2.1"): _dialect(kind, struct, _without_party(up), down)
+        (kind, "2.2.1"): _dialect(kind, struct, _without_party(up), _closed("2.2.1", down))
         for kind, (struct, up, down) in v221.KINDS.items()
     },
     **{
-        (kind, "2.1.1"): _dialect(kind, struct, up, down, v211.CANONICAL_FIELDS.get(kind))
+        (kind, "2.1.1"): _dialect(kind, struct, up, _closed("2.1.1", down), v211.CANONICAL_FIELDS.get(kind))
         for kind, (struct, up, down) in (v211.KINDS | v211_requests.KINDS).items()
     },
 }
@@ -222,10 +233,16 @@ _PADDED = re.compile(
 )
 
 
-def encode(kind: str, version: str, found: Any) -> bytes:
-    """A canonical object as a version's JSON, without what it has not."""
+def encode(kind: str, version: str, found: Any, *, place: objects.Location | None = None) -> bytes:
+    """A canonical object as a version's JSON, without what it has not.
+
+    `place`: the location of a session, which 2.1.1 embeds and later versions only name.
+    """
     dialect = _of(kind, version)
-    text = _encoder.encode(found if dialect.down is None else dialect.down(found))
+    said = found if dialect.down is None else dialect.down(found)
+    if place is not None and isinstance(said, v211.Session):
+        said = close(version, v211.placed(said, place))
+    text = _encoder.encode(said)
     return _PADDED.sub(rb'\1Z"', text) if b'0Z"' in text else text
 
 
