@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.answers import Answer, Status, envelope
 from api.calls import Handler
@@ -160,6 +161,21 @@ def listening_socket(host: str, port: int, *, reuse_port: bool = False) -> socke
     return bound
 
 
+class _Protocol(HttpToolsProtocol):
+    """HTTP, with an envelope also around what is no HTTP."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that cannot be read as a request, and close the connection."""
+        body = envelope(Answer(400, Status.CLIENT_ERROR, msg))
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {uuid.uuid4()}\r\n"
+            f"x-correlation-id: {uuid.uuid4()}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server, whose process ends with 0 when it was asked to stop."""
 
@@ -183,7 +199,7 @@ def run(config: ApiConfig, log: Log | None = None) -> None:
         uvicorn.Config(
             create_app(config, log),
             loop="uvloop",
-            http="httptools",
+            http=_Protocol,
             ws="none",
             lifespan="on",
             log_config=None,

@@ -472,3 +472,19 @@ def test_too_much_at_once(api: Api, tmp_path: Path, cpo: Partner, new_id: NewId)
         is_success(answer, 201)
     finally:
         small.kill()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /\x00 HTTP/1.1\r\nHost\r\n\r\n"]
+)
+def test_what_is_no_http(sent: bytes, api: Api) -> None:
+    """Refused in an envelope, too, and the connection is closed."""
+    with socket.create_connection(("127.0.0.1", api.port), 10) as connection:
+        connection.sendall(sent)
+        answer = b""
+        while part := connection.recv(4096):
+            answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert json.loads(body)["status_code"] == 2000
