@@ -32,7 +32,7 @@ from urllib3.exceptions import HTTPError
 from analytics.connection import connect
 from analytics.container import layouts
 from schemas.codec import HEADER, UnknownSchemaError
-from schemas.records import BillRecord, EntryRecord, QuarantineRecord, Record, SessionRecord
+from schemas.records import BillRecord, DeliveryRecord, EntryRecord, QuarantineRecord, Record, SessionRecord
 from schemas.settlement import (
     PolicyRecord,
     ReceiptRecord,
@@ -125,6 +125,7 @@ class Sink:
             topics.policies.name: Target("policy_versions", PolicyRecord, None),
             topics.reconciliations.name: Target("reconciliation_versions", ReconciliationRecord, "key"),
             topics.quarantine.name: Target("quarantine_versions", QuarantineRecord, None),
+            topics.outbound.name: Target("delivery_versions", DeliveryRecord, "id"),
         }
         self._client: Client | None = None
         self._threads = ThreadPoolExecutor(len(self.targets), thread_name_prefix="sink")

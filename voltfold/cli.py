@@ -34,6 +34,8 @@ CountOption = Annotated[int | None, typer.Option(min=1, help="How many (default:
 
 partner_app = typer.Typer(help="Partners: who may speak OCPI to us.", no_args_is_help=True)
 app.add_typer(partner_app, name="partner")
+outbound_app = typer.Typer(help="What partners' platforms were sent.", no_args_is_help=True)
+app.add_typer(outbound_app, name="outbound")
 session_app = typer.Typer(help="Sessions.", no_args_is_help=True)
 app.add_typer(session_app, name="session")
 pricing_commands.register(app)
@@ -377,6 +379,89 @@ def _public_url(settings: Settings) -> str:
     if not running or not running.get("api"):
         fail("where do partners reach us? Set VOLTFOLD_PUBLIC_URL", 2)
     return str(running["api"])
+
+
+# -- deliveries ----------------------------------------------------------------------------------------------
+
+ConnectionOption = Annotated[str | None, typer.Option(help="Only of this connection, by its id.")]
+ModuleOption = Annotated[str | None, typer.Option(help="Only of this module, such as cdrs.")]
+KeyOption = Annotated[str | None, typer.Option(help="Only of this object, such as 'NL*TNM*C1'.")]
+
+
+@outbound_app.command("list")
+def outbound_list(
+    connection: ConnectionOption = None,
+    module: ModuleOption = None,
+    key: KeyOption = None,
+    delivered: Annotated[bool, typer.Option("--all", help="Also what was delivered.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what could not be delivered, and why."""
+    from api.outbound import read_outcomes
+    from schemas.records import moment
+
+    settings = _of_running(data)
+    found = _run(
+        read_outcomes(
+            str(settings.kafka),
+            _topics(settings),
+            connection=connection,
+            module=module,
+            key=key,
+            delivered=delivered,
+        )
+    )
+    rows = [
+        {
+            **{name: getattr(one, name) for name in ("connection", "module", "key", "outcome", "attempts")},
+            **{name: getattr(one, name) for name in ("http", "ocpi", "message")},
+            "since": f"{moment(one.since):%Y-%m-%dT%H:%M:%S.%fZ}",
+            "at": f"{moment(one.at):%Y-%m-%dT%H:%M:%S.%fZ}",
+        }
+        for one in found
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    if not rows:
+        typer.echo("Nothing: whatever was tried was delivered.")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("connection", "object", "outcome", "attempts", "at", "why")
+    for row in rows:
+        what, at = f"{row['module']} {row['key']}", str(row["at"])[:19]
+        table.add_row(
+            str(row["connection"]), what, str(row["outcome"]), str(row["attempts"]), at, str(row["message"])
+        )
+    Console().print(table)
+
+
+@outbound_app.command("retry")
+def outbound_retry(
+    connection: ConnectionOption = None,
+    module: ModuleOption = None,
+    key: KeyOption = None,
+    delivered: Annotated[bool, typer.Option("--all", help="Also what was delivered.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Deliver again what could not be delivered, in the state that it has now."""
+    from api.outbound import read_outcomes, try_again
+
+    settings = _of_running(data)
+    kafka, topics = str(settings.kafka), _topics(settings)
+
+    async def work() -> int:
+        found = await read_outcomes(
+            kafka, topics, connection=connection, module=module, key=key, delivered=delivered
+        )
+        return await try_again(kafka, topics, found)
+
+    count = _run(work())
+    typer.echo(json.dumps({"retried": count}) if as_json else f"{count} are on their way again.")
 
 
 # -- sessions ------------------------------------------------------------------------------------------------

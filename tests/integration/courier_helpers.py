@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -83,6 +84,28 @@ class Courier:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+
+def cli(api: Api, *arguments: str) -> Any:
+    """What a command prints as JSON."""
+    env = {
+        "VOLTFOLD_KAFKA": api.kafka,
+        "VOLTFOLD_TOPIC_PREFIX": api.topics.prefix,
+        "VOLTFOLD_PARTITIONS": str(api.topics.partitions),
+        "VOLTFOLD_DATA": str(api.folder),
+        "VOLTFOLD_SECRET": SECRET,
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "voltfold", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
 def connect(api: Api, platform: Platform, name: str) -> Connection:

@@ -12,13 +12,13 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from clickhouse_connect.driver.client import Client
 
 from analytics.connection import connect
 from analytics.migrations import migrate
 from analytics.sink import SinkConfig
-from schemas.records import PeriodRecord, QuarantineRecord
+from schemas.records import DeliveryRecord, PeriodRecord, QuarantineRecord
 from schemas.topics import Topics
 from tests.analytics_helpers import (
     at,
@@ -213,6 +213,31 @@ async def test_a_key_that_is_taken_back_disappears(config: SinkConfig, clickhous
         await commit(producer, topics.session_states.name, [session(1)])
         await until(lambda: sink.health()["rows"] == 8)
         assert clickhouse.command("SELECT count() FROM sessions") == 2
+
+
+async def test_what_became_of_deliveries(config: SinkConfig, clickhouse: Client) -> None:
+    """The latest outcome of each, and none once it is to be tried again."""
+    outbound = config.topics.outbound.name
+
+    def delivery(module: str, outcome: str, seconds: int) -> DeliveryRecord:
+        return DeliveryRecord(
+            connection="c", module=module, key="NL*TNM*1", outcome=outcome, digest=b"\x00", attempts=1,
+            http=None, ocpi=2001, message="no", since=0, at=seconds * 1_000_000,
+        )  # fmt: skip
+
+    async with AIOKafkaProducer(bootstrap_servers=config.kafka) as producer, running(config) as sink:
+        for record in (delivery("cdrs", "refused", 1), delivery("tariffs", "refused", 2)):
+            key = f"c|{record.module}|NL*TNM*1".encode()
+            await producer.send_and_wait(outbound, record.encode(), key)
+        await producer.send_and_wait(outbound, None, b"c|cdrs|NL*TNM*1")
+        await producer.send_and_wait(
+            outbound, delivery("tariffs", "delivered", 3).encode(), b"c|tariffs|NL*TNM*1"
+        )
+        await until(lambda: sink.health()["rows"] == 4)
+    query = "SELECT connection, module, key, outcome, ocpi, seconds FROM deliveries"
+    assert clickhouse.query(query).result_rows == [
+        ("c", "tariffs", "NL*TNM*1", "delivered", 2001, Decimal(3))
+    ]
 
 
 async def test_unreadable_records_are_kept_and_hold_nothing_up(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from api.outbound import read_outcomes
 from schemas.topics import Topics
 from tests.integration.api_helpers import (
     Api,
@@ -20,7 +21,7 @@ from tests.integration.api_helpers import (
     a_token,
 )
 from tests.integration.counterpart import Platform, eventually, refusal, running
-from tests.integration.courier_helpers import QUICK, Courier, connect
+from tests.integration.courier_helpers import QUICK, Courier, cli, connect
 from voltfold.topics import create_topics
 
 EMS = {"country_code": "DE", "party_id": "EMS"}
@@ -125,6 +126,10 @@ def test_what_concerns_a_platform_reaches_it(house: Api, tmp_path: Path) -> None
 def test_what_is_refused_is_kept_and_can_be_sent_again(house: Api) -> None:
     """Others go on; busy platforms are let alone; a store that is lost makes nothing come twice."""
     courier = Courier(house)
+
+    def outcomes(**which: Any) -> Any:
+        return asyncio.run(read_outcomes(house.kafka, house.topics, connection="emx", **which))
+
     with (
         running(roles=(("EMSP", "AT", "EMX"),)) as emx,
         running(roles=(("CPO", "BE", "OPX"),)) as opx,
@@ -145,6 +150,8 @@ def test_what_is_refused_is_kept_and_can_be_sent_again(house: Api) -> None:
             emx.moods.extend([refusal(429, 2000, Retry_After="1"), refusal(500), refusal(200, 3000)])
             push(opx, house, "cdrs", a_cdr("2.3.0", "C", cdr_token=token_of(owner), **own), "POST")
             eventually(lambda: "C" in emx.cdrs)
+            # Between a delivery and its outcome in the log, a crash would make it come twice.
+            eventually(lambda: len(outcomes(module="cdrs", delivered=True)) == 4)
             courier.kill()
             for file in (house.folder / "courier").rglob("*"):
                 if file.is_file():
@@ -153,5 +160,11 @@ def test_what_is_refused_is_kept_and_can_be_sent_again(house: Api) -> None:
             push(opx, house, "cdrs", a_cdr("2.3.0", "D", cdr_token=token_of(owner), **own), "POST")
             eventually(lambda: "D" in emx.cdrs)
             assert emx.cdr_posts == {"A": 1, "B": 1, "C": 1, "D": 1}
+
+            (refused,) = cli(house, "outbound", "list", "--connection", "emx")
+            assert (refused["key"], refused["outcome"], refused["ocpi"]) == ("BE*OPX*BAD", "refused", 2001)
+            assert cli(house, "outbound", "retry", "--key", "be*opx*bad") == {"retried": 1}
+            eventually(lambda: "BAD" in emx.cdrs)
+            eventually(lambda: not outcomes())
         finally:
             courier.kill()
