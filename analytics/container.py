@@ -20,6 +20,7 @@ from schemas.codec import HEADER, header_of, versions
 
 _MAGIC = b"Obj\x01"
 _SYNC = b"voltfold.records"
+_RENAMED = {"version": "ocpi_version"}
 _ONE = b"\x02"  # a block's count of records, 1
 
 
@@ -58,7 +59,9 @@ def layouts(name: str) -> dict[bytes, Layout]:
 
 
 def _layout(schema: dict[str, Any]) -> Layout:
-    fields = [{"name": "version", "type": "long"}, *schema["fields"]]
+    # An event has an OCPI version of its own, which gives way.
+    own = [{**field, "name": _RENAMED.get(field["name"], field["name"])} for field in schema["fields"]]
+    fields = [{"name": "version", "type": "long"}, *own]
     row = {"type": "record", "name": "Row", "namespace": "voltfold", "fields": fields}
     meta = {"avro.schema": json.dumps(row).encode(), "avro.codec": b"null"}
     head = [_MAGIC, zigzag(len(meta))]

@@ -32,7 +32,15 @@ from urllib3.exceptions import HTTPError
 from analytics.connection import connect
 from analytics.container import layouts
 from schemas.codec import HEADER, UnknownSchemaError
-from schemas.records import BillRecord, DeliveryRecord, EntryRecord, QuarantineRecord, Record, SessionRecord
+from schemas.records import (
+    BillRecord,
+    DeliveryRecord,
+    EntryRecord,
+    Event,
+    QuarantineRecord,
+    Record,
+    SessionRecord,
+)
 from schemas.settlement import (
     PolicyRecord,
     ReceiptRecord,
@@ -124,6 +132,7 @@ class Sink:
             topics.receipts.name: Target("receipt_versions", ReceiptRecord, "id"),
             topics.policies.name: Target("policy_versions", PolicyRecord, None),
             topics.reconciliations.name: Target("reconciliation_versions", ReconciliationRecord, "key"),
+            topics.tokens.name: Target("token_event_versions", Event, None),
             topics.quarantine.name: Target("quarantine_versions", QuarantineRecord, None),
             topics.outbound.name: Target("delivery_versions", DeliveryRecord, "id"),
         }

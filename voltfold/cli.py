@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from voltfold import party_commands, pricing_commands
+from voltfold import fleet_commands, party_commands, pricing_commands
 from voltfold.processes import follow_parent
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ session_app = typer.Typer(help="Sessions.", no_args_is_help=True)
 app.add_typer(session_app, name="session")
 pricing_commands.register(app)
 party_commands.register(app)
+fleet_commands.register(app)
 
 
 def main() -> None:

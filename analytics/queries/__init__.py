@@ -23,6 +23,8 @@ DEFAULTS: Mapping[str, Any] = {
     "time_zone": "UTC",
     "limit": 100,
     "silent_hours": -1.0,  # what the fold concluded
+    "group_id": "",  # none
+    "provider": "",  # all of them
 }
 """What a parameter is when it is not given."""
 
