@@ -32,6 +32,7 @@ from urllib3.exceptions import HTTPError
 from analytics.connection import connect
 from analytics.container import layouts
 from schemas.codec import HEADER, UnknownSchemaError
+from schemas.payments import PaymentRecord
 from schemas.records import (
     BillRecord,
     DeliveryRecord,
@@ -133,6 +134,7 @@ class Sink:
             topics.policies.name: Target("policy_versions", PolicyRecord, None),
             topics.reconciliations.name: Target("reconciliation_versions", ReconciliationRecord, "key"),
             topics.tokens.name: Target("token_event_versions", Event, None),
+            topics.payment_states.name: Target("payment_versions", PaymentRecord, "key"),
             topics.quarantine.name: Target("quarantine_versions", QuarantineRecord, None),
             topics.outbound.name: Target("delivery_versions", DeliveryRecord, "id"),
         }

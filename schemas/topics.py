@@ -51,6 +51,8 @@ class Topics:
         self.commands = fact("commands", few, "Commands and charging profiles, with their results.")
         self.client_info = Topic(f"{prefix}.client-info", 1, True, "Whether each party can be reached.")
         self.ledger = fact("ledger", few, "Claims, policies, decisions, closings, receipts of two parties.")
+        self.terminals = fact("terminals", few, "Payment terminals, and their assignment.")
+        self.payments = fact("payments", few, "Captures, and what was to be captured, by authorization.")
         self.quarantine = fact("quarantine", 1, "What passed the door and could not be folded.")
         self.session_states = conclusion("session-states", partitions, "Sessions with their running price.")
         self.bills = conclusion("bills", partitions, "CDRs: billed, priced, compared.")
@@ -61,8 +63,10 @@ class Topics:
         self.receipts = conclusion("receipts", few, "Payments received, and what became of them.")
         self.policies = conclusion("policies", few, "What is settled between two parties.")
         self.reconciliations = conclusion("reconciliations", few, "Invoices against our books, CDR by CDR.")
+        self.payment_states = conclusion("payment-states", few, "Payments: due, captured, what is wrong.")
         self.sessions_table = conclusion("sessions-table-2", partitions, "Changelog of the session fold.")
         self.ledger_table = conclusion("ledger-table", few, "Changelog of the ledger fold.")
+        self.payments_table = conclusion("payments-table", few, "Changelog of the payments fold.")
 
     def all(self) -> list[Topic]:
         """Every topic, facts first."""
@@ -86,5 +90,5 @@ class Topics:
         """What was concluded: what analytics reads and replay checks."""
         return [
             *(self.session_states, self.bills, self.settlement_entries, self.settled_claims),
-            *(self.statements, self.receipts, self.policies, self.reconciliations),
+            *(self.statements, self.receipts, self.policies, self.reconciliations, self.payment_states),
         ]

@@ -6,7 +6,8 @@ statements and so on) and of the quarantine, the latest value that the live syst
 byte, the one that the log gives now.
 
 Some facts are derived from facts, and are derived again, too: references in the sessions topic, and in the
-ledger topic claims, fees, and invoice reconciliation records of closed statements. The ledger itself is
+ledger topic claims, fees, and invoice reconciliation records of closed statements, and in the payments topic
+charges. The ledger itself is
 folded as it stands, since there the order counts: what comes after a closing is late. So the latest claim of
 each CDR in it must be the one that the sessions give now, and what the ledger fold itself wrote into it must
 be what it would write now.
@@ -25,6 +26,7 @@ from aiokafka.errors import KafkaError
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from schemas.codec import UnknownSchemaError, name_of
+from schemas.payments import ChargeRecord, PaymentRecord
 from schemas.records import (
     BillRecord,
     ClaimRecord,
@@ -46,6 +48,7 @@ from streams.clock import MODULE as CLOCK
 from streams.folding import Fact, Fold, Output
 from streams.ledger import LedgerFold
 from streams.ledger.fold import ISSUER
+from streams.payments import PaymentFold
 from streams.references import MODULE as REFERENCES
 from streams.references import references_of
 from streams.sessions import SessionFold
@@ -135,11 +138,13 @@ class _Replay:
             topics.receipts.name: ReceiptRecord,
             topics.policies.name: PolicyRecord,
             topics.reconciliations.name: ReconciliationRecord,
+            topics.payment_states.name: PaymentRecord,
             topics.quarantine.name: QuarantineRecord,
         }
-        # What in the ledger is derived: the latest of each claim, and each record that a closing issued.
-        self._expected_derived: dict[str, bytes] = {}
-        self._found_derived: dict[str, bytes] = {}
+        # What is derived in topics of facts: the latest of each claim, each record that a closing issued,
+        # the latest charge of each session and CDR. By topic and name.
+        self._expected_derived: dict[tuple[str, str], bytes] = {}
+        self._found_derived: dict[tuple[str, str], bytes] = {}
         self._copies: list[set[bytes]] = [set() for _ in range(topics.sessions.partitions)]
 
     async def close(self) -> None:
@@ -151,7 +156,7 @@ class _Replay:
         topics = self.topics
         consumer = await self._connect()
         spans = [
-            await self._span(consumer, topic) for topic in [*topics.facts, topics.ledger, *self._written]
+            await self._span(consumer, topic) for topic in [*topics.facts, *self._ordered, *self._written]
         ]
         self._total = sum(end - start for span in spans for start, end in span.values())
         async for facts in self._facts(topics.tariffs, topics.locations):
@@ -160,7 +165,8 @@ class _Replay:
         async for facts in self._facts(topics.tokens, topics.parties):
             self.events += len(facts)
         await self._sessions()
-        await self._ledger()
+        await self._stands(topics.ledger, LedgerFold(topics))
+        await self._stands(topics.payments, PaymentFold(topics))
 
     async def _sessions(self) -> None:
         """Fold the sessions topic, each partition by itself; its claims are expected in the ledger."""
@@ -179,25 +185,24 @@ class _Replay:
                     self.events += 1
             self._expect(folds[partition](facts))
 
-    async def _ledger(self) -> None:
-        """Fold the ledger topic as it stands, and note what in it was derived."""
-        topic = self.topics.ledger
-        folds = [Memory(LedgerFold(self.topics)) for _ in range(topic.partitions)]
+    async def _stands(self, topic: Topic, fold: Fold) -> None:
+        """Fold a topic as it stands, and note what in it was derived."""
+        folds = [Memory(fold) for _ in range(topic.partitions)]
         async for facts in self._facts(topic):
             for fact in facts:
                 derived = _derived(fact.value or b"")
                 if derived is None:
                     self.events += 1
                 else:
-                    self._found_derived[derived] = _digest(fact.value or b"")
+                    self._found_derived[topic.name, derived] = _digest(fact.value or b"")
             self._expect(folds[facts[0].partition](facts))
 
     def _expect(self, outputs: Sequence[Output]) -> None:
         for one in outputs:
-            if one.topic == self.topics.ledger.name:
+            if one.topic in {topic.name for topic in self._ordered}:
                 derived = _derived(one.value or b"")
                 assert derived is not None
-                self._expected_derived[derived] = _digest(one.value or b"")
+                self._expected_derived[one.topic, derived] = _digest(one.value or b"")
             elif one.value is None:
                 self.expected.pop((one.topic, one.key), None)
             else:
@@ -223,7 +228,7 @@ class _Replay:
             ours, theirs = self._expected_derived.get(derived), self._found_derived.get(derived)
             if ours != theirs:
                 what = "missing" if theirs is None else "unexpected" if ours is None else "different"
-                differences.append(Difference(self.topics.ledger.name, derived, what))
+                differences.append(Difference(*derived, what))
         for partition, copies in enumerate(self._copies):
             where = f"{self.topics.sessions.name}-{partition}"
             for one in sorted(self._references ^ copies):
@@ -245,13 +250,19 @@ class _Replay:
         """How many records the workers have before them still; and where the topics that they fold end."""
         consumer = await self._connect()
         ends: dict[TopicPartition, int] = {}
-        for topic in (self.topics.sessions, self.topics.ledger, self.topics.tariffs, self.topics.locations):
+        topics = self.topics
+        for topic in (topics.sessions, topics.tariffs, topics.locations, *self._ordered):
             ends |= await consumer.end_offsets(_partitions(topic))
         committed = await _committed(self.kafka, group)
         starts = {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
         return sum(max(0, end - starts.get(tp, 0)) for tp, end in ends.items()), ends
 
     # -- reading -------------------------------------------------------------------------------------------
+
+    @property
+    def _ordered(self) -> list[Topic]:
+        """Topics that hold facts, and what the sessions say, in the order in which it is folded."""
+        return [self.topics.ledger, self.topics.payments]
 
     @property
     def _written(self) -> list[Topic]:
@@ -334,10 +345,14 @@ def _partitions(topic: Topic) -> list[TopicPartition]:
 
 
 def _derived(value: bytes) -> str | None:
-    """The name under which a record of the ledger topic is derived again; None for a fact."""
+    """The name under which a record among facts is derived again; None for a fact."""
     try:
-        if name_of(value) == "claim":
+        name = name_of(value)
+        if name == "claim":
             return f"claim {ClaimRecord.decode(value).id}"
+        if name == "charge":
+            charge = ChargeRecord.decode(value)
+            return f"charge {charge.kind} {charge.key} of {charge.payment}"
         event = Event.decode(value)
     except UnknownSchemaError:
         return None

@@ -5,6 +5,7 @@ What is kept per partition, and what is concluded from it:
 
     s  a session: as pushed, its CDRs                  -> SessionRecord, with its running or final price
     c  a CDR                                           -> BillRecord, ClaimRecord
+    (either of them, with an authorization reference)  -> ChargeRecord
     t  versions of a tariff, l  of a location's facts  -> sessions priced again when one arrives late
     d, i  which sessions depend on which of those
     n  what time it is                                 -> sessions that have been silent for too long
@@ -38,6 +39,7 @@ from schemas.codec import UnknownSchemaError
 from schemas.keys import object_key, owner_of, party_key
 from schemas.ocpi import wire
 from schemas.ocpi.objects import CDR, ChargingPeriod, Price, Session, Tariff
+from schemas.payments import ChargeRecord
 from schemas.records import (
     AmountRecord,
     BillRecord,
@@ -56,6 +58,7 @@ from schemas.records import (
 from schemas.settlement import pair_key
 from schemas.topics import Topics
 from streams import index, overdue, pricing
+from streams.charges import charge_of_cdr, charge_of_session, limit_of, payment_of
 from streams.clock import MODULE as CLOCK
 from streams.clock import Tick, read_tick
 from streams.folding import Fact, Folded, Get, Output
@@ -75,6 +78,7 @@ class Kept(msgspec.Struct, array_like=True):
     """A session's state. `seen`: events with its last_updated; `emitted`: digest of the last record.
 
     `listed`: the slot of `overdue` that it was put into last; `candidate`: whether its record says so.
+    `charged`: the payments that it ever referred to, with the digests of what they were told last.
     """
 
     session: Session | None = None
@@ -86,6 +90,7 @@ class Kept(msgspec.Struct, array_like=True):
     emitted: bytes = b""
     listed: int | None = None
     candidate: bool = False
+    charged: dict[str, bytes] = {}
 
 
 class _Course(msgspec.Struct):
@@ -133,6 +138,7 @@ class KeptCdr(msgspec.Struct, array_like=True):
     event_id: bytes
     emitted: bytes = b""
     claimed: bytes = b""
+    charged: bytes = b""
 
 
 class KeptLocation(msgspec.Struct, array_like=True):
@@ -198,6 +204,9 @@ class _Batch:
         self.table = table
         self.outputs: list[Output] = []
         self.counts: Counter[str] = Counter()
+        self.limits: dict[
+            tuple[str, str], Decimal | None
+        ] = {}  # reserved for what was priced, by kind and key
         self.dirty: dict[str, Fact] = {}  # sessions to conclude, each with the last record that touched it
 
     # -- folding one event ---------------------------------------------------------------------------------
@@ -257,6 +266,8 @@ class _Batch:
             else:
                 kept.seen = []
         kept.session = new
+        if (payment := payment_of(new)) is not None:
+            kept.charged.setdefault(payment, b"")
         kept.seen = [*kept.seen, event.id]
         kept.received_at, kept.event_id = event.received_at, event.id
         self.table.write(_sessions, event.key, kept)
@@ -406,6 +417,10 @@ class _Batch:
                 pair = pair_key(claim.creditor, claim.debtor)
                 held.claimed = self._emit(self.topics.ledger.name, pair, claim, held.claimed) or held.claimed
                 self.table.write(_cdrs, cdr_key, held)
+            charge = charge_of_cdr(held.cdr, bill, self.limits["cdr", cdr_key])
+            if charge is not None and (digest := self._charge(charge, held.charged)) is not None:
+                held.charged = digest
+                self.table.write(_cdrs, cdr_key, held)
         record = self._session(key, kept, bills)
         if record is not None:
             if kept.candidate != record.invalid_candidate:
@@ -414,6 +429,21 @@ class _Batch:
             if digest is not None:
                 kept.emitted = digest
                 self.table.write(_sessions, key, kept)
+        if kept.charged and kept.session is not None:
+            self._charge_session(key, kept, kept.session, record)
+
+    def _charge_session(self, key: str, kept: Kept, session: Session, record: SessionRecord | None) -> None:
+        """Tell the payments that a session refers to, or has referred to, what it costs."""
+        limit = self.limits.get(("session", key))
+        running = record if self._final(kept.cdrs) is None else None
+        for payment, emitted in kept.charged.items():
+            charge = charge_of_session(session, payment, kept, running, limit)
+            if (digest := self._charge(charge, emitted)) is not None:
+                kept.charged[payment] = digest
+                self.table.write(_sessions, key, kept)
+
+    def _charge(self, charge: ChargeRecord, emitted: bytes) -> bytes | None:
+        return self._emit(self.topics.payments.name, charge.payment, charge, emitted)
 
     def _count_candidate(self, key: str, kept: Kept, candidate: bool) -> None:
         kept.candidate = candidate
@@ -439,6 +469,7 @@ class _Batch:
         choice = self._choose(
             kept, session_key, cdr, location, place.evse_uid, place.connector_id, cdr.tariffs
         )
+        self.limits["cdr", key] = limit_of(choice.tariffs)
         priced, failure = _price(lambda: pricing.price_cdr(cdr, choice.tariffs, location.zone))
         warnings = [*choice.warnings, *location.warnings]
         amounts: list[AmountRecord] = []
@@ -515,6 +546,7 @@ class _Batch:
             return None
         location = self._location(kept, key, session, session.location_id)
         choice = self._choose(kept, key, session, location, session.evse_uid, session.connector_id, ())
+        self.limits["session", key] = limit_of(choice.tariffs)
         warnings = [*choice.warnings, *location.warnings]
         priced, failure = _price(
             lambda: pricing.price_session(session, choice.tariffs, location.zone or "UTC")

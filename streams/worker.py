@@ -72,13 +72,15 @@ class Folding:
 
 
 def standard_foldings(topics: Topics) -> list[Folding]:
-    """The folds of a Voltfold: sessions with their pricing, and the ledger."""
+    """The folds of a Voltfold: sessions with their pricing, the ledger, and payments."""
     from streams.ledger import LedgerFold
+    from streams.payments import PaymentFold
     from streams.sessions import SessionFold
 
     return [
         Folding(topics.sessions, topics.sessions_table, sessions := SessionFold(topics), sessions.gauges),
         Folding(topics.ledger, topics.ledger_table, LedgerFold(topics)),
+        Folding(topics.payments, topics.payments_table, PaymentFold(topics)),
     ]
 
 

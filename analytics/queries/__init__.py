@@ -22,6 +22,8 @@ DEFAULTS: Mapping[str, Any] = {
     "location_id": "",  # all of them
     "time_zone": "UTC",
     "limit": 100,
+    "wait_hours": 72.0,  # of a capture or CDR that is waited for
+    "everything": 0,  # or 1: also what is in order
     "silent_hours": -1.0,  # what the fold concluded
     "group_id": "",  # none
     "provider": "",  # all of them

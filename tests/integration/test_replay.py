@@ -21,10 +21,16 @@ from streams.worker import Worker, WorkerConfig
 from tests.unit.streams.books import claim, close, key_of, paid, policy
 from tests.unit.streams.talk import Said, at, cdr, location, period, session, tariff
 
+
+def authorised(number: int) -> dict[str, str]:
+    """Every fourth session is paid by an authorization of its own."""
+    return {"authorization_reference": f"A{number}"} if number % 4 == 0 else {}
+
+
 SAID = [
     Said("locations", "PUT", location()),
     Said("tariffs", "PUT", tariff()),
-    *(Said("sessions", "PUT", session(id=f"S{n}"), n) for n in range(40)),
+    *(Said("sessions", "PUT", session(id=f"S{n}", **authorised(n)), n) for n in range(40)),
     *(
         Said(
             "sessions",
@@ -36,7 +42,10 @@ SAID = [
         for n in range(40)
     ),
     Said("sessions", "PATCH", {"kwh": 1, "last_updated": at("11:00:00")}, 95, "NEVER-PUT"),
-    *(Said("cdrs", "POST", cdr(6 + n % 2, id=f"C{n}", session_id=f"S{n}"), 100 + n) for n in range(30)),
+    *(
+        Said("cdrs", "POST", cdr(6 + n % 2, id=f"C{n}", session_id=f"S{n}", **authorised(n)), 100 + n)
+        for n in range(30)
+    ),
     Said("tariffs", "PUT", tariff(0.35, last_updated=at("09:00:00")), 200),
 ]
 
@@ -94,8 +103,8 @@ async def test_the_live_records_are_those_of_the_log(
     report = await checked(broker, topics)
     assert report.differences == []
     assert report.events == len(SAID)
-    kinds = "sessions, bills, entries, settled claims, and one in quarantine"
-    assert report.records == 40 + 30 + 30 + 30 + 1, kinds
+    kinds = "sessions, bills, entries, settled claims, payments, and one in quarantine"
+    assert report.records == 40 + 30 + 30 + 30 + 10 + 1, kinds
 
     # What comes after a closing is late, so the ledger is folded in the order in which it stands.
     await tell(producer, topics, policy("as_priced", fees=[FEE], issue="direct", on="2024-05-01"))
@@ -105,7 +114,7 @@ async def test_the_live_records_are_those_of_the_log(
     assert report.differences == []
     assert report.events == len(SAID) + 4
     fees = 31
-    assert report.records > 131 + 2 * fees, "fees, a statement, an invoice, a receipt, a policy"
+    assert report.records > 141 + 2 * fees, "fees, a statement, an invoice, a receipt, a policy"
 
 
 async def test_every_difference_is_seen(
@@ -119,8 +128,10 @@ async def test_every_difference_is_seen(
     await producer.send_and_wait(topics.settled_claims.name, None, b"NL*TNM*C1")
     await tell(producer, topics, claim("INVENTED"))
     await producer.send_and_wait(topics.sessions.name, SAID[1].record()[1], b"x", partition=1)
+    await producer.send_and_wait(topics.payment_states.name, None, b"DE*EMS*A8")
     report = await checked(broker, topics)
     assert set(report.differences) == {
+        (topics.payment_states.name, "DE*EMS*A8", "missing"),
         (states, "NL*TNM*NOBODY", "unexpected"),
         (states, "NL*TNM*S1", "different"),
         (topics.ledger.name, "claim NL*TNM*INVENTED", "unexpected"),

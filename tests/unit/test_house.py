@@ -39,8 +39,8 @@ MAY_IMPORT = {
 """What of ours each floor may import besides itself, with all that lies below such a name."""
 
 PURE = (
-    *("banking", "clock", "deliveries", "folding", "index", "invoicing", "ledger", "objects", "overdue"),
-    *("pricing", "references", "requests", "sessions"),
+    *("banking", "charges", "clock", "deliveries", "folding", "index", "invoicing", "ledger", "objects"),
+    *("overdue", "payments", "pricing", "references", "requests", "sessions", "settlement"),
     *("table", "versions"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""
