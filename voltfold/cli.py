@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from voltfold import fleet_commands, party_commands, payment_commands, pricing_commands
+from voltfold import (
+    fleet_commands,
+    party_commands,
+    payment_commands,
+    pricing_commands,
+    settlement_commands,
+)
 from voltfold.processes import follow_parent
 
 if TYPE_CHECKING:
@@ -42,6 +48,7 @@ pricing_commands.register(app)
 party_commands.register(app)
 fleet_commands.register(app)
 payment_commands.register(app)
+settlement_commands.register(app)
 
 
 def main() -> None:

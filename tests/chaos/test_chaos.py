@@ -136,7 +136,7 @@ def _differences(up: Up, model: Model) -> list[str]:
     bills = {id_: (Decimal(amount), verdict) for id_, amount, verdict in rows(
         "SELECT session_id, billed_after_taxes, verdict FROM priced_cdrs FORMAT TSV")}  # fmt: skip
     entries = {id_: Decimal(amount) for id_, amount in rows(
-        "SELECT id, amount FROM settlement_entries FORMAT TSV")}  # fmt: skip
+        "SELECT claim, sum(amount) FROM settlement_entries GROUP BY claim FORMAT TSV")}  # fmt: skip
     ((balance, quarantined),) = rows(
         "SELECT (SELECT sum(amount) FROM settlement_postings), (SELECT count() FROM quarantine) FORMAT TSV"
     )
