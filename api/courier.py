@@ -30,12 +30,14 @@ from aiokafka.partitioner import murmur2
 from rocksdict import WriteBatch
 
 from api.config import ApiConfig
+from api.ingress import Ingress
 from api.log import Log, LogUnavailableError
 from api.metrics import CIRCUITS, DELIVERIES, DELIVERY_SECONDS, OUTBOX
 from api.outbox import Known, Outbox
 from api.parcels import MODULES, Parcel, addressee, parcel
 from api.partners import INVITED, REGISTERED, UNREGISTERED, Connection, Registry
 from api.peer import MalformedError, PeerError, Peers, RefusedError, Routing
+from api.pull import Puller, modules_of
 from api.vault import SealError, Vault, key_in
 from api.view import View
 from schemas.codec import UnknownSchemaError
@@ -43,7 +45,7 @@ from schemas.keys import object_key, party_key
 from schemas.ocpi import wire
 from schemas.ocpi.platforms import ClientInfo, ConnectionStatus
 from schemas.records import DeliveryRecord, Event, event_id, moment
-from streams import objects, requests
+from streams import objects, pulls, requests
 from streams.deliveries import (
     SECOND,
     Circuit,
@@ -70,13 +72,15 @@ class CourierConfig:
     """One courier. `api`: what it has in common with an API process.
 
     `in_flight`: requests under way to one platform; `alive`: seconds of silence after which it is asked
-    whether it is there; `late`: seconds within which the result of a command is still worth telling.
+    whether it is there; `late`: seconds within which the result of a command is still worth telling; `pull`:
+    seconds of silence after which it is asked for what has changed, and 0 for never.
     """
 
     api: ApiConfig
     in_flight: int = 4
     alive: float = 300.0
     late: float = 600.0
+    pull: float = 0.0
     pace: Pace = field(default_factory=Pace)
 
 
@@ -103,6 +107,9 @@ class Courier:
         self.log = Log(config.api.kafka, config.api.limits.write_timeout)
         self.vault = config.api.vault or Vault(key_in(config.api.data))
         self.peers = Peers(timeout=config.api.partner_timeout, per_host=2 * config.in_flight)
+        ingress = Ingress(config.api, self.log, self.view)
+        self.puller = Puller(ingress, self.view, self.registry, self.peers, self.vault)
+        self._pulls: dict[str, asyncio.Task[None]] = {}
         self._lanes: dict[str, Lane] = {}
         self._deadlines: list[tuple[int, str]] = []
         self._loaded = asyncio.Event()
@@ -133,6 +140,7 @@ class Courier:
                 while True:
                     self._look_round(tasks)
                     await self._publish()
+                    await self._schedule(tasks)
                     await asyncio.sleep(_CHECK)
         finally:
             await self.peers.stop()
@@ -299,6 +307,83 @@ class Courier:
         """When somebody on a platform spoke last, in micros; 0: not since the start."""
         return max((self._heard.get(role.key, 0) for role in connection.roles), default=0)
 
+    # Pulls
+
+    async def _schedule(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin pulls that were asked for or are under way, and ask for those that are due."""
+        for key, state in self.view.states(pulls.MODULE):
+            pull = pulls.load(state)
+            if not pull.is_over and key not in self._pulls and pull.connection in self._lanes:
+                self._pulls[key] = tasks.create_task(self._pull(key, pull))
+        if not self.config.pull:
+            return
+        for connection in self._connections():
+            lane = self._lanes.get(connection.id)
+            if lane is None or not lane.known or lane.circuit.is_open:
+                continue
+            for module in modules_of(connection):
+                found = self.view.get(pulls.MODULE, pulls.pull_key(connection.id, module))
+                last = None if found is None else pulls.load(found)
+                if self._is_due(connection, lane, last):
+                    await self._ask(connection.id, module, last)
+
+    def _is_due(self, connection: Connection, lane: Lane, last: pulls.Pull | None) -> bool:
+        """Whether it is time: never before, or since then it was away, or nothing was heard for long.
+
+        The pause is spread by what the connection is called, lest all be asked at once.
+        """
+        if last is None:
+            return True
+        if not last.is_over:
+            return False
+        if lane.back_at > last.at:
+            return True
+        chance = digest(connection.id.encode())[0] / 255
+        pause = self.config.pull * (0.9 + 0.2 * chance) * SECOND
+        if last.state == pulls.FAILED:
+            pause = min(pause, 300 * SECOND)
+            return _now() - last.at > pause
+        return _now() - max(last.at, self.heard(connection)) > pause
+
+    async def _ask(self, connection: str, module: str, last: pulls.Pull | None) -> None:
+        """Ask for a pull of what has changed since the last one; of one that failed, for the rest of it."""
+        run = digest(f"{connection} {module} {_now()}".encode()).hex()
+        if last is not None and last.state == pulls.FAILED:
+            pull = msgspec.structs.replace(last, run=run, state=pulls.ASKED, error=None, at=_now())
+        else:
+            since = None if last is None else last.reached
+            pull = pulls.Pull(connection, module, run, pulls.ASKED, since=since, at=_now())
+        with contextlib.suppress(LogUnavailableError):
+            await self._tell(pull)
+
+    async def _pull(self, key: str, pull: pulls.Pull) -> None:
+        try:
+            over = await self.puller.run(pull, self._tell)
+            await self._tell(over)
+            log.info(
+                "%s: %d %s pulled, %d kept, %d refused (%s)",
+                over.connection, over.objects, over.module, over.kept, over.refused, over.state,
+            )  # fmt: skip
+        except LogUnavailableError as error:
+            log.warning("the pull of %s waits: %s", key, error)
+            await asyncio.sleep(1)
+        except Exception:
+            log.exception("the pull of %s stumbled", key)
+            failed = msgspec.structs.replace(pull, state=pulls.FAILED, error="a defect", at=_now())
+            with contextlib.suppress(LogUnavailableError):
+                await self._tell(failed)
+        finally:
+            self._pulls.pop(key, None)
+
+    async def _tell(self, pull: pulls.Pull) -> None:
+        """Write how far a pull is, and see it in our own view."""
+        key = pulls.pull_key(pull.connection, pull.module)
+        event = self._event(pulls.MODULE, key, [pull.connection, pull.module], pulls.dump(pull))
+        topic = self.config.api.topics.parties
+        partition = self.view.partition(topic, key)
+        offset = await self.log.append(partition, key.encode(), event.encode())
+        await self.view.reach(partition, offset + 1)
+
     # The log
 
     def _event(self, module: str, key: str, path: list[str], body: bytes) -> Event:
@@ -414,8 +499,8 @@ class Lane:
         self._name = name
         self._spoke = _now()  # when it answered last
         self._stumbles = 0
-        self._was_offline = self._offline_before()
-        if self._was_offline:
+        self.back_at = 0  # when it came back after it could not be reached
+        if self._offline_before():
             self.circuit = Circuit(opened_at=_now())
 
     async def run(self) -> None:
@@ -500,6 +585,7 @@ class Lane:
     def _passed(self) -> None:
         if self.circuit.is_open:
             log.info("%s can be reached again", self._name)
+            self.back_at = _now()
         self._spoke = _now()
         self.circuit = self.circuit.passed(self._spoke)
         self.known = True

@@ -292,6 +292,10 @@ class Registry:
         found = self._by_id.get(connection)
         return found.connection if found else None
 
+    def partner(self, connection: str) -> Partner | None:
+        """Who is behind a connection."""
+        return self._by_id.get(connection)
+
     def partners(self) -> list[Partner]:
         """Everybody, ordered by party and age."""
         return sorted(self._by_id.values(), key=lambda partner: (partner.key, partner.added_at))

@@ -38,6 +38,8 @@ from schemas.codec import UnknownSchemaError
 from schemas.records import Event
 from schemas.topics import Topic
 from streams.objects import FORMAT, fold_object
+from streams.pulls import MODULE as PULLS
+from streams.pulls import fold_pull
 from streams.requests import MODULE as REQUESTS
 from streams.requests import fold_request
 
@@ -52,7 +54,10 @@ _TAGS = {
     "tokens": b"K",
     "hubclientinfo": b"H",
     REQUESTS: b"R",
+    PULLS: b"P",
 }
+# Those that are no objects of OCPI.
+_FOLDS = {REQUESTS: fold_request, PULLS: fold_pull}
 _OFFSET = b"\x00offset "
 _SOURCE = b"\x00source"
 _BATCH = 500
@@ -377,8 +382,8 @@ class View:
                     elif tag := _TAGS.get(event.module):
                         key = tag + event.key.encode()
                         current = changed[key] if key in changed else get(key)
-                        if event.module == REQUESTS:
-                            folded = fold_request(current, event)
+                        if fold := _FOLDS.get(event.module):
+                            folded = fold(current, event)
                         else:
                             folded = fold_object(event.module, current, event)
                         if folded is not current:

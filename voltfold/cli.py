@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -388,6 +389,42 @@ def _public_url(settings: Settings) -> str:
     if not running or not running.get("api"):
         fail("where do partners reach us? Set VOLTFOLD_PUBLIC_URL", 2)
     return str(running["api"])
+
+
+@partner_app.command("sync")
+def partner_sync(
+    partner: Annotated[str, typer.Argument(help="A connection's id, or a party on it, such as NL*TNM.")],
+    since: Annotated[
+        datetime | None,
+        typer.Option("--from", help="Only what was updated since then, in UTC (default: everything)."),
+    ] = None,
+    module: Annotated[str | None, typer.Option(help="Only this module, such as cdrs.")] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pull a partner's lists now: locations, tariffs, sessions, CDRs, tokens, as its roles have them."""
+    from api.sync import SyncError, sync
+    from streams.pulls import DONE, Pull
+
+    settings = _of_running(data)
+
+    def report(pull: Pull) -> None:
+        total = f" of {pull.total}" if pull.total is not None else ""
+        line = f"{pull.module}: {pull.objects}{total}, {pull.kept} new, {pull.refused} refused, {pull.state}"
+        typer.echo(f"{line}: {pull.error}" if pull.error else line, err=True)
+
+    start = None if since is None else f"{since:%Y-%m-%dT%H:%M:%S}Z"
+    try:
+        found = _run(
+            sync(str(settings.kafka), _topics(settings), partner, module=module, since=start, report=report)
+        )
+    except (SyncError, LookupError) as error:
+        fail(str(error))
+    if as_json:
+        names = ("module", "state", "objects", "kept", "known", "refused", "error")
+        typer.echo(json.dumps([{name: getattr(pull, name) for name in names} for pull in found]))
+    if any(pull.state != DONE for pull in found):
+        raise typer.Exit(1)
 
 
 # -- deliveries ----------------------------------------------------------------------------------------------

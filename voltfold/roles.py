@@ -97,6 +97,7 @@ def courier(settings: Settings, health_port: int | None) -> None:
             api=_api_config(settings, "courier"),
             in_flight=settings.partner_requests,
             alive=settings.partner_silence,
+            pull=3600 * settings.pull_hours,
             pace=Pace(failures=settings.partner_failures, longest=int(settings.partner_pause * SECOND)),
         )
     )

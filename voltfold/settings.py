@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """Failures in a row after which a platform counts as offline, and is only asked whether it is there."""
     partner_pause: PositiveFloat = 60.0
     """Seconds between two attempts at a platform, at most: pauses double from one second on."""
+    pull_hours: NonNegativeFloat = 6.0
+    """Hours of silence after which a platform is asked for what changed; 0: by `partner sync` alone."""
 
     health_host: str = "127.0.0.1"
     """Address on which a worker, the sink or the courier tells how it is: /health and /metrics."""

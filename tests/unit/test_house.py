@@ -26,6 +26,7 @@ MAY_IMPORT = {
             "streams.objects",
             "streams.folding",
             "streams.ledger",
+            "streams.pulls",
             "streams.references",
             "streams.requests",
             "streams.sessions",
@@ -40,7 +41,7 @@ MAY_IMPORT = {
 
 PURE = (
     *("banking", "charges", "clock", "deliveries", "folding", "index", "invoicing", "ledger", "objects"),
-    *("overdue", "payments", "pricing", "references", "requests", "sessions", "settlement"),
+    *("overdue", "payments", "pricing", "pulls", "references", "requests", "sessions", "settlement"),
     *("table", "versions"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""
