@@ -64,6 +64,7 @@ log = logging.getLogger("voltfold.courier")
 
 _WINDOW = 256  # marks that a lane looks at, at a time
 _CHECK = 1.0  # seconds between looks at who there is
+_PULLS = 4  # at the same time
 _CLIENT_INFO = "hubclientinfo"
 
 
@@ -110,6 +111,7 @@ class Courier:
         ingress = Ingress(config.api, self.log, self.view)
         self.puller = Puller(ingress, self.view, self.registry, self.peers, self.vault)
         self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._pulling = asyncio.Semaphore(_PULLS)
         self._lanes: dict[str, Lane] = {}
         self._deadlines: list[tuple[int, str]] = []
         self._loaded = asyncio.Event()
@@ -328,7 +330,7 @@ class Courier:
                     await self._ask(connection.id, module, last)
 
     def _is_due(self, connection: Connection, lane: Lane, last: pulls.Pull | None) -> bool:
-        """Whether it is time: never before, or since then it was away, or nothing was heard for long.
+        """Whether it is time: never before, or one of us was away since, or nothing was heard for long.
 
         The pause is spread by what the connection is called, lest all be asked at once.
         """
@@ -358,7 +360,8 @@ class Courier:
 
     async def _pull(self, key: str, pull: pulls.Pull) -> None:
         try:
-            over = await self.puller.run(pull, self._tell)
+            async with self._pulling:
+                over = await self.puller.run(pull, self._tell)
             await self._tell(over)
             log.info(
                 "%s: %d %s pulled, %d kept, %d refused (%s)",
@@ -499,7 +502,7 @@ class Lane:
         self._name = name
         self._spoke = _now()  # when it answered last
         self._stumbles = 0
-        self.back_at = 0  # when it came back after it could not be reached
+        self.back_at = 0  # when it came back after one of us was away
         if self._offline_before():
             self.circuit = Circuit(opened_at=_now())
 
@@ -585,6 +588,7 @@ class Lane:
     def _passed(self) -> None:
         if self.circuit.is_open:
             log.info("%s can be reached again", self._name)
+        if self.circuit.is_open or not self.known:  # it was away, or we were
             self.back_at = _now()
         self._spoke = _now()
         self.circuit = self.circuit.passed(self._spoke)

@@ -84,7 +84,7 @@ def test_lists_are_pulled_whatever_befalls_their_pages(house: Api) -> None:
             # It is away for a while; what it could not push meanwhile is fetched once it is back.
             tnm.down()
             eventually(lambda: courier.health()["offline"] == ["tnm"])
-            changed = a_location("2.2.1", "L3", name="Changed", last_updated="2030-01-01T00:00:00Z")
+            changed = a_location("2.2.1", "L3", city="Changed", last_updated="2030-01-01T00:00:00Z")
             tnm.lists["locations"][3] = changed
             courier.kill()
             courier.start()
