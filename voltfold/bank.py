@@ -52,8 +52,8 @@ async def import_bank(kafka: str, topics: Topics, data: bytes) -> list[Imported]
     and aiokafka's KafkaError.
     """
     payments = read(data)
-    known = await latest(kafka, topics.receipts.name, ReceiptRecord)
-    statements = (await latest(kafka, topics.statements.name, StatementRecord)).values()
+    known = await latest(kafka, topics.receipts, ReceiptRecord)
+    statements = (await latest(kafka, topics.statements, StatementRecord)).values()
     directory = await read_directory(kafka, topics)
     outstanding = Outstanding(standings(statements, known.values()))
     found: list[Imported] = []
@@ -87,14 +87,14 @@ async def import_bank(kafka: str, topics: Topics, data: bytes) -> list[Imported]
 
 async def payments(kafka: str, topics: Topics) -> tuple[list[Standing], list[Received]]:
     """Where every closed statement stands, and every payment that is known."""
-    receipts = list((await latest(kafka, topics.receipts.name, ReceiptRecord)).values())
-    found = standings((await latest(kafka, topics.statements.name, StatementRecord)).values(), receipts)
+    receipts = list((await latest(kafka, topics.receipts, ReceiptRecord)).values())
+    found = standings((await latest(kafka, topics.statements, StatementRecord)).values(), receipts)
     return found, received(receipts, found)
 
 
 async def assign(kafka: str, topics: Topics, payment: str, reference: str, why: str) -> Receipt:
     """Say which statement a payment is for that named none. Raises ValueError."""
-    known = await latest(kafka, topics.receipts.name, ReceiptRecord)
+    known = await latest(kafka, topics.receipts, ReceiptRecord)
     matching = [one for key, one in known.items() if key.startswith(payment) and not key.endswith(ASSIGNED)]
     if len(matching) != 1:
         raise ValueError(f"{len(matching) or 'no'} payments have an id that begins with {payment!r}")

@@ -18,7 +18,7 @@ OPERATOR = "OPERATOR"  # the sender: whoever runs this system
 async def read_directory(kafka: str, topics: Topics) -> Directory:
     """Everything that was ever said about parties. Raises aiokafka's KafkaError."""
     directory = Directory()
-    async for record in records_of(kafka, topics.parties.name):
+    async for record in records_of(kafka, topics.parties):
         directory.fold(Event.decode(record.value))
     return directory
 

@@ -8,42 +8,35 @@ from typing import TypeVar
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from schemas.records import Record
+from schemas.topics import Topic
 
 R = TypeVar("R", bound=Record)
 
 
-async def records_of(kafka: str, topic: str) -> AsyncIterator[ConsumerRecord]:
+async def records_of(kafka: str, topic: Topic) -> AsyncIterator[ConsumerRecord]:
     """Every committed record that a topic holds now, in the order of each partition.
 
-    Raises aiokafka's KafkaError, and RuntimeError for a topic that does not exist.
+    Raises aiokafka's KafkaError, UnknownTopicOrPartitionError among them for a topic that does not exist.
     """
+    partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka, enable_auto_commit=False, isolation_level="read_committed"
     )
     async with consumer:
-        numbers = consumer.partitions_for_topic(topic) or await _known(consumer, topic)
-        partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
+        begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
-        for partition in partitions:
-            if not ends[partition]:
-                consumer.pause(partition)
-        behind = {partition for partition in partitions if ends[partition]}
-        while behind:
-            for records in (await consumer.getmany(*behind, timeout_ms=500)).values():
+        waiting = {one for one in partitions if begins[one] < ends[one]}
+        consumer.assign(list(waiting))
+        for one in waiting:
+            consumer.seek(one, begins[one])
+        while waiting:
+            for records in (await consumer.getmany(*waiting, timeout_ms=500)).values():
                 for record in records:
                     yield record
-            behind = {one for one in behind if await consumer.position(one) < ends[one]}
+            waiting = {one for one in waiting if await consumer.position(one) < ends[one]}
 
 
-async def _known(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    if topic not in await consumer.topics():
-        raise RuntimeError(f"there is no topic {topic}: voltfold migrate makes it")
-    return set(consumer.partitions_for_topic(topic) or ())
-
-
-async def latest(kafka: str, topic: str, kind: type[R]) -> dict[str, R]:
+async def latest(kafka: str, topic: Topic, kind: type[R]) -> dict[str, R]:
     """The newest record of each key of a topic of conclusions."""
     found: dict[str, R] = {}
     async for record in records_of(kafka, topic):
