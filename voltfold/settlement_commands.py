@@ -149,7 +149,7 @@ def statement_show(
         str, typer.Option("--format", help="table, csv, json, html, or xml (an e-invoice).")
     ] = "table",
     output: Annotated[
-        Path | None, typer.Option(help="File to write (default: print).", dir_okay=False)
+        Path | None, typer.Option("-o", "--output", help="File to write (default: print).", dir_okay=False)
     ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
