@@ -8,8 +8,9 @@
 - EVSEs and connectors are parts of their location: each has its own `last_updated`, and a change of one is a
   change of those above it (mod_locations, "PUT Method").
 
-Pure: bytes in, bytes out. A state is MessagePack: the object's `last_updated`, the ids of the events that
-carried it (per part of a location), and the canonical object as JSON.
+Pure: bytes in, bytes out. A state is MessagePack: the object's `last_updated`, when its first event was
+received, whom it concerns, the ids of the events that carried it (per part of a location), and the canonical
+object as JSON.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import msgspec
 from schemas.keys import owner_of
 from schemas.ocpi import wire
 from schemas.records import Event, micros
+from streams.concerns import concerned
 
-FORMAT = 1  # of a state; another number makes every view build itself again
+FORMAT = 2  # of a state; another number makes every view build itself again
 
 KINDS = {
     "sessions": "session",
@@ -39,16 +41,27 @@ _WHOLE = ""
 _BETWEEN = "\n"  # in no identifier: those are printable
 
 
-class State(msgspec.Struct, array_like=True):
-    """What is kept. `seen`: by part ("" is the whole), ids of the events with its last_updated."""
+class Head(msgspec.Struct, array_like=True):
+    """What a list must know of an object: `created` is when its first event was received, in microseconds,
+    `concerns` as `streams.concerns` has it.
+    """
 
     last_updated: int
+    created: int
+    concerns: str
+
+
+class State(Head, array_like=True):
+    """What is kept. `seen`: by part ("" is the whole), ids of the events with its last_updated."""
+
     seen: dict[str, list[bytes]]
     body: bytes
 
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(State).decode
+head = msgspec.msgpack.Decoder(Head).decode
+"""The head of a state, without reading the rest."""
 
 
 def load(module: str, state: bytes) -> Any:
@@ -63,7 +76,7 @@ def body(state: bytes) -> bytes:
 
 def last_updated(state: bytes) -> int:
     """The object's last_updated in microseconds; for a location the newest of its own and its parts'."""
-    return _unpack(state).last_updated
+    return head(state).last_updated
 
 
 def fold_object(module: str, current: bytes | None, event: Event) -> bytes | None:
@@ -88,12 +101,15 @@ def _fold_cdr(current: bytes | None, event: Event) -> bytes | None:
     """The first one counts. Two that raced through different partitions: the one that was received first."""
     if current is not None:
         state = _unpack(current)
-        if (state.last_updated, state.seen[_WHOLE][0]) <= (event.received_at, event.id):
+        if (state.created, state.seen[_WHOLE][0]) <= (event.received_at, event.id):
             return current
-    body = wire.encode(
-        "cdr", _CANONICAL, wire.decode("cdr", event.version, event.body, party=owner_of(event.key))
-    )
-    return _pack(State(event.received_at, {_WHOLE: [event.id]}, body))
+    new = wire.decode("cdr", event.version, event.body, party=owner_of(event.key))
+    return _pack(
+        State(
+            micros(new.last_updated), event.received_at, concerned("cdrs", new),
+            {_WHOLE: [event.id]}, wire.encode("cdr", _CANONICAL, new),
+        )
+    )  # fmt: skip
 
 
 def _is_news(last: int, seen: list[bytes], stamp: int, event: Event) -> bool:
@@ -122,7 +138,8 @@ def _fold_whole(module: str, state: State | None, event: Event) -> State | None:
         if len(state.seen) > 1:
             seen |= _still_seen(current or wire.decode(kind, _CANONICAL, state.body), new, state.seen)
     seen[_WHOLE] = [*seen.get(_WHOLE, []), event.id]
-    return State(stamp, seen, wire.encode(kind, _CANONICAL, new))
+    created = event.received_at if state is None else state.created
+    return State(stamp, created, concerned(module, new), seen, wire.encode(kind, _CANONICAL, new))
 
 
 def _still_seen(old: Any, new: Any, seen: dict[str, list[bytes]]) -> dict[str, list[bytes]]:
@@ -163,7 +180,8 @@ def _fold_part(state: State | None, event: Event) -> State | None:
     still = _still_seen(location, whole, state.seen)
     still[_WHOLE] = state.seen.get(_WHOLE, [])
     still[name] = [*seen, event.id]
-    return State(micros(whole.last_updated), still, wire.encode("location", _CANONICAL, whole))
+    body = wire.encode("location", _CANONICAL, whole)
+    return State(micros(whole.last_updated), state.created, state.concerns, still, body)
 
 
 def part(location: Any, path: list[str] | tuple[str, ...]) -> Any | None:
