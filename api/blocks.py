@@ -1,8 +1,8 @@
 """Where the n-th of many sorted positions is, and how many there are, without keeping all of them.
 
-Positions are bytes, each at most once. They are counted in blocks: runs of neighbours, of which only the first
-position and the number are kept. While there are few, each block is one position, and so all are known. When
-there are too many blocks, each two become one.
+Positions are bytes, each at most once. They are counted in blocks: runs of neighbours, of which only the
+first position and the number are kept. While there are few, each block is one position, and so all are known.
+When there are too many blocks, each two become one.
 """
 
 from __future__ import annotations

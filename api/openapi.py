@@ -9,6 +9,7 @@ from typing import Any
 from api import pricing
 from api.answers import Status
 from api.ingress import TOKEN_TYPES
+from api.pages import LARGEST_PAGE
 from api.routes import ROUTES, VERSIONS, Outcome, Route
 from schemas.ocpi import wire
 
@@ -157,8 +158,10 @@ def _operation(route: Route) -> dict[str, Any]:
     resource = route.resource
     schema = _schema(route, resource.sends)
     answered: dict[str, Any] | None = _schema(route, resource.answers)
-    if resource.handler == "objects" and route.method != "GET":
+    if resource.handler in ("objects", "client_infos") and route.method != "GET":
         answered = None
+    if resource.listed:
+        answered = {"type": "array", "items": answered}
     operation: dict[str, Any] = {
         "tags": [f"{resource.module} {route.version}"],
         "summary": f"{route.method} {resource.title}",
@@ -182,8 +185,14 @@ def _operation(route: Route) -> dict[str, Any]:
         ],
         "responses": _answers(outcomes(route), answered),
     }
+    if resource.listed:
+        operation["responses"]["200"]["headers"] |= _PAGING
     if route.method in ("PUT", "POST"):
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        required = not resource.optional_body
+        operation["requestBody"] = {
+            "required": required,
+            "content": {"application/json": {"schema": schema}},
+        }
     elif route.method == "PATCH":
         patch = {
             "type": "object",
@@ -203,7 +212,13 @@ def _schema(route: Route, kind: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{wire.schema_name(kind, route.version)}"}
 
 
-_LENGTHS = {"country_code": 2, "party_id": 3, "cdr_id": 39}
+_LENGTHS = {
+    "country_code": 2,
+    "party_id": 3,
+    "client_country_code": 2,
+    "client_party_id": 3,
+    "cdr_id": 39,
+}
 _TYPE = {
     "name": "type",
     "in": "query",
@@ -211,8 +226,38 @@ _TYPE = {
     "schema": {"type": "string", "minLength": 1, "examples": list(TOKEN_TYPES)},
     "description": "TokenType; without it an RFID token, and if there is none, another of those named here.",
 }
+_PAGING = {
+    "Link": {"schema": {"type": "string"}, "description": "Where the next page is, if there is one."},
+    "X-Total-Count": {"schema": {"type": "integer"}, "description": "How many objects match in all."},
+    "X-Limit": {"schema": {"type": "integer"}, "description": "How many objects a page may have."},
+}
+_DATE = {"in": "query", "required": False, "schema": {"type": "string", "format": "date-time"}}
 _QUERY = {
     "type": _TYPE,
+    "date_from": {
+        **_DATE,
+        "name": "date_from",
+        "description": "Only objects with this last_updated or a later one.",
+    },
+    "date_to": {
+        **_DATE,
+        "name": "date_to",
+        "description": "Only objects with an earlier last_updated.",
+    },
+    "offset": {
+        "name": "offset",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 0, "default": 0},
+        "description": "How many objects come before the page.",
+    },
+    "limit": {
+        "name": "limit",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 1, "default": LARGEST_PAGE},
+        "description": f"The most objects on a page, of which {LARGEST_PAGE} is the limit.",
+    },
     "duration": {
         "name": "duration",
         "in": "query",

@@ -17,16 +17,10 @@ from api.peer import Routing
 from schemas.keys import party_key
 from schemas.ocpi import wire
 from streams import objects
+from streams.concerns import OPERATORS, PROVIDERS, READERS, concerned
 
 MODULES = ("locations", "tariffs", "tokens", "sessions", "cdrs", "hubclientinfo")
 """What is pushed to platforms, each to its receiver interface."""
-
-READERS = frozenset(("EMSP", "NSP", "NAP", "SCSP", "OTHER", "PTP", "HUB"))
-"""Roles that are told of what operators publish (transport_and_format "Broadcast Push")."""
-PROVIDERS = frozenset(("EMSP", "OTHER", "PTP", "NSP"))
-"""Roles in which a party is told of sessions and CDRs with its tokens."""
-OPERATORS = frozenset(("CPO", "HUB"))
-"""Roles that are told of tokens."""
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -41,12 +35,10 @@ class Parcel(msgspec.Struct, frozen=True):
 def addressee(connection: Connection, module: str, found: Any) -> tuple[str, str] | None:
     """The party on a platform that an object is for; None: it does not concern this platform.
 
-    A session and a CDR concern the party whose token they carry, in any role that has tokens; what operators
-    publish, everybody who reads it; tokens, operators; the state of parties, everybody else. What belongs to
-    a party on the platform itself is not sent back to it.
+    Whom it concerns is `streams.concerns`. What belongs to a party on the platform itself is not sent back to
+    it.
     """
-    if module in ("sessions", "cdrs"):
-        key = party_key(found.cdr_token.country_code, found.cdr_token.party_id)
+    if key := concerned(module, found):
         for role in connection.roles:
             if role.key == key and role.role in PROVIDERS:
                 return role.country_code, role.party_id

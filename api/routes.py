@@ -145,6 +145,41 @@ _EXCHANGED = (
     Outcome(200, 3002, "you do not have this version"),
     Outcome(200, 3003, "you have no module that we have"),
 )
+_PAGE = (
+    Outcome(200, 1000, "a page of the list"),
+    Outcome(200, 2001, "names the parameter that is wrong, or a party that the caller does not speak for"),
+    Outcome(200, 4001, "the party that the list is wanted of is not known"),
+)
+_PAGED: dict[str, object] = {
+    "role": "sender",
+    "handler": "lists",
+    "listed": True,
+    "query": ("date_from", "date_to", "offset", "limit"),
+    "outcomes": _PAGE,
+}
+_PART: dict[str, object] = {
+    "callers": READERS,
+    "section": "mod_locations",
+    "role": "sender",
+    "handler": "parts",
+    "unknown": Status.UNKNOWN_LOCATION,
+    "outcomes": (
+        Outcome(200, 1000, "the object, as it was acknowledged last"),
+        Outcome(200, 2001, "a party that the caller does not speak for"),
+        Outcome(200, 2002, "several operators have such a location, and none is named"),
+        Outcome(200, 4001, "the operator that is named is not known"),
+        Outcome(404, 2003, "no such object"),
+    ),
+}
+_AUTHORIZED = (
+    Outcome(200, 1000, "whether the token may be used"),
+    Outcome(200, 2001, "names the field that is wrong, or a party that the caller does not speak for"),
+    Outcome(200, 2002, "several providers have such a token, and none is named"),
+    Outcome(200, 4001, "the provider that is named is not known"),
+    Outcome(404, 2004, "nobody has such a token"),
+)
+_CLIENT = ("client_country_code", "client_party_id")
+"""In an URL: a party that need not be the caller."""
 
 RESOURCES = (
     _resource(
@@ -232,6 +267,49 @@ RESOURCES = (
         callers=PROVIDERS, section="mod_sessions", versions=SINCE_221, role="sender",
         handler="preferences", sends="charging_preferences", answers="charging_preferences_response",
         outcomes=(*_FORWARDED, Outcome(404, 2001, "no operator has such a session")),
+    ),
+    _resource(
+        "sessions", "session", "Sessions", (), "GET", callers=PROVIDERS, section="mod_sessions", **_PAGED,
+    ),
+    _resource("cdrs", "cdr", "CDRs", (), "GET", callers=PROVIDERS, section="mod_cdrs", **_PAGED),
+    _resource(
+        "locations", "location", "Locations", (), "GET", callers=READERS, section="mod_locations", **_PAGED,
+    ),
+    _resource("locations", "location", "Location", ("location_id",), "GET", **_PART),
+    _resource("locations", "evse", "EVSE", ("location_id", "evse_uid"), "GET", **_PART),
+    _resource(
+        "locations", "connector", "Connector", ("location_id", "evse_uid", "connector_id"), "GET", **_PART,
+    ),
+    _resource("tariffs", "tariff", "Tariffs", (), "GET", callers=READERS, section="mod_tariffs", **_PAGED),
+    _resource("tokens", "token", "Tokens", (), "GET", callers=_OPERATORS, section="mod_tokens", **_PAGED),
+    _resource(
+        "tokens", "token", "Authorization", ("token_uid", "=authorize"), "POST",
+        callers=_OPERATORS, section="mod_tokens", role="sender", handler="authorizations", query=("type",),
+        optional_body=True, sends="location_references", answers="authorization_info", outcomes=_AUTHORIZED,
+    ),
+    _resource(
+        "hubclientinfo", "client_info", "ClientInfos", (), "GET",
+        callers=ANYBODY, section="mod_hub_client_info", versions=SINCE_221, **_PAGED,
+    ),
+    _resource(
+        "hubclientinfo", "client_info", "ClientInfo", _CLIENT, "GET",
+        callers=ANYBODY, section="mod_hub_client_info", versions=SINCE_221, handler="client_infos",
+        topic="client-info",
+        outcomes=(
+            Outcome(200, 1000, "the object, as it was acknowledged last"),
+            Outcome(404, 2000, "no such object, or the caller is no hub"),
+        ),
+    ),
+    _resource(
+        "hubclientinfo", "client_info", "ClientInfo", _CLIENT, "PUT",
+        callers=ANYBODY, section="mod_hub_client_info", versions=SINCE_221, handler="client_infos",
+        topic="client-info",
+        outcomes=(
+            Outcome(200, 1000, "kept; replaced it, or is older than what is known and did not"),
+            Outcome(200, 2001, "a party that is connected to us itself"),
+            Outcome(201, 1000, "kept; it is new"),
+            Outcome(404, 2000, "the caller is no hub"),
+        ),
     ),
 )  # fmt: skip
 

@@ -19,7 +19,9 @@ from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.answers import Answer, Status, envelope
+from api.authorizations import Authorizations
 from api.calls import Handler
+from api.client_infos import ClientInfos
 from api.commands import Commands
 from api.config import ApiConfig
 from api.credentials import Credentials
@@ -29,6 +31,7 @@ from api.ingress import Ingress
 from api.log import Log, LogUnavailableError
 from api.metrics import VIEW_LAG
 from api.openapi import document
+from api.pages import Pages
 from api.partners import Registry
 from api.peer import Peers
 from api.pricing import Pricing
@@ -86,6 +89,7 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
     )
     forwarder = Forwarder(config, log, view, registry, peers)
     commands, profiles = Commands(forwarder), Profiles(forwarder)
+    pages = Pages(config, view, registry)
     # Who answers: the names are those of `Resource.handler`.
     handlers: dict[str, Handler] = {
         "credentials": Credentials(config, log, view, registry, peers).handle,
@@ -96,6 +100,10 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
         "profile_results": profiles.result,
         "active_profiles": profiles.active,
         "preferences": profiles.preferences,
+        "lists": pages.page,
+        "parts": pages.get,
+        "authorizations": Authorizations(config, view, registry).handle,
+        "client_infos": ClientInfos(config, log, view, registry).handle,
     }
     app.door = Door(config, registry, view, handlers, Pricing(config, view))
 

@@ -31,6 +31,7 @@ from rocksdict import (
 )
 
 from api.config import ApiConfig
+from api.lists import LISTED, Lists
 from api.log import RETRY_SECONDS, Ends, LogUnavailableError
 from api.partners import MODULE as PARTIES
 from api.partners import Registry
@@ -46,16 +47,7 @@ from streams.requests import fold_request
 log = logging.getLogger("voltfold.api")
 
 # In front of the key of every state, and of what the view knows about itself.
-_TAGS = {
-    "sessions": b"S",
-    "cdrs": b"C",
-    "tariffs": b"T",
-    "locations": b"L",
-    "tokens": b"K",
-    "hubclientinfo": b"H",
-    REQUESTS: b"R",
-    PULLS: b"P",
-}
+_TAGS = {**LISTED, REQUESTS: b"R", PULLS: b"P"}
 # Those that are no objects of OCPI.
 _FOLDS = {REQUESTS: fold_request, PULLS: fold_pull}
 _OFFSET = b"\x00offset "
@@ -125,6 +117,7 @@ class View:
         }
         self._all = [partition for partitions in self._partitions.values() for partition in partitions]
         self._db: Rdict | None = None
+        self.lists = Lists(lambda: self.store)
         self._ends: Ends | None = None
         self._positions: dict[TopicPartition, int] = dict.fromkeys(self._all, 0)
         self._waiters: list[tuple[dict[TopicPartition, int], asyncio.Future[None]]] = []
@@ -267,6 +260,7 @@ class View:
         self._db.close()
         shutil.rmtree(self._folder)
         self._db = self._open()
+        self.lists.restart()
 
     async def _run(self) -> None:
         while True:
@@ -373,6 +367,7 @@ class View:
         get = self._db.get
         changed: dict[bytes, bytes | None] = {}
         writes = WriteBatch(raw_mode=True)
+        self.lists.begin()
         for partition, records in batch.items():
             for record in records:
                 try:
@@ -388,6 +383,8 @@ class View:
                             folded = fold_object(event.module, current, event)
                         if folded is not current:
                             changed[key] = folded
+                            if event.module in LISTED:
+                                self.lists.changed(event.module, event.key, current, folded, writes)
                             if self._follower:
                                 self._follower.changed(
                                     event.module, event.key, current, folded, event, writes
@@ -406,6 +403,7 @@ class View:
         for partition, position in positions.items():
             writes.put(_OFFSET + _name(partition), position.to_bytes(8, "big"))
         self._db.write(writes)
+        self.lists.written()
         if self._follower:
             self._follower.written()
         self._positions.update(positions)

@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "api": (
         "schemas",
         *(
+            "streams.authorization",
+            "streams.concerns",
             "streams.deliveries",
             "streams.objects",
             "streams.folding",

@@ -1,0 +1,86 @@
+"""Hub client info, receiver interface: another hub tells us whether its parties can be reached.
+
+Spec: mod_hub_client_info "Receiver Interface". It is a configuration module, which knows no routing. What a
+hub says of a party that is connected to ourselves is refused: we know better.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from api.answers import Answer, Refusal, Status, invalid
+from api.calls import Call
+from api.config import ApiConfig
+from api.log import Log
+from api.metrics import refused
+from api.partners import ROLES, Registry
+from api.view import View
+from schemas.keys import object_key
+from schemas.ocpi import wire
+from schemas.records import Event, event_id, micros
+from streams import objects
+
+log = logging.getLogger("voltfold.api")
+
+MODULE = "hubclientinfo"
+
+
+class ClientInfos:
+    """Reads and writes of single client infos."""
+
+    def __init__(self, config: ApiConfig, log_: Log, view: View, registry: Registry) -> None:
+        self._topic = config.topics.client_info
+        self._log = log_
+        self._view = view
+        self._registry = registry
+
+    async def handle(self, call: Call) -> Answer:
+        """GET or PUT. Raises Refusal, wire.InvalidObjectError, LogUnavailableError."""
+        if not call.partner.connection.is_hub:
+            refused(MODULE, "role")
+            raise Refusal(404, Status.CLIENT_ERROR, f"Not found: {MODULE} is told by hubs")
+        return await (self._put(call) if call.method == "PUT" else self._get(call))
+
+    async def _get(self, call: Call) -> Answer:
+        await self._view.catch_up(self._view.partitions(self._topic))
+        for role in ROLES:
+            state = self._view.get(MODULE, object_key(*call.ids, role))
+            if state is not None:
+                data = wire.encode("client_info", call.version, objects.load(MODULE, state))
+                return Answer(200, Status.SUCCESS, "Success", data)
+        raise Refusal(404, Status.CLIENT_ERROR, f"Unknown ClientInfo: {'/'.join(call.ids)}")
+
+    async def _put(self, call: Call) -> Answer:
+        new: Any = wire.decode("client_info", call.version, call.body)
+        for field, said in zip(("country_code", "party_id"), call.ids, strict=True):
+            if getattr(new, field).upper() != said.upper():
+                raise invalid(field, f"{getattr(new, field)!r} in the body, {said!r} in the URL")
+        ours = self._registry.by_party(new.country_code, new.party_id)
+        if ours is not None and ours.id != call.partner.connection.id:
+            refused(MODULE, "party")
+            raise invalid("party_id", f"{'*'.join(call.ids)} is connected here itself, not by your hub")
+        key = object_key(new.country_code, new.party_id, new.role)
+        state = self._view.get(MODULE, key)
+        body, path = call.body, [new.country_code, new.party_id, str(new.role)]
+        sender = call.partner.key
+        event = Event(
+            id=event_id(sender, MODULE, "PUT", path, body),
+            received_at=time.time_ns() // 1000,
+            sender=sender,
+            version=call.version,
+            module=MODULE,
+            method="PUT",
+            key=key,
+            path=path,
+            request_id=call.request_id,
+            correlation_id=call.correlation_id,
+            body=body,
+        )
+        await self._log.append(self._view.partition(self._topic, key), key.encode(), event.encode())
+        if state is None:
+            return Answer(201, Status.SUCCESS, "Success")
+        if objects.last_updated(state) > micros(new.last_updated):
+            return Answer(200, Status.SUCCESS, "Success: a newer last_updated is already known, which stays")
+        return Answer(200, Status.SUCCESS, "Success")
