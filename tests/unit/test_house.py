@@ -42,6 +42,7 @@ MAY_IMPORT = {
 """What of ours each floor may import besides itself, with all that lies below such a name."""
 
 PURE = (
+    *("authorization", "concerns"),
     *("banking", "charges", "clock", "deliveries", "folding", "index", "invoicing", "ledger", "objects"),
     *("overdue", "payments", "pricing", "pulls", "references", "requests", "sessions", "settlement"),
     *("table", "versions"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,8 @@ def test_a_crawl_is_stable(store: Rdict) -> None:
             if len(seen) >= page.total:
                 break
             n = len(seen)
-            shelf.write([(f"NL*TNM*S{9000 + n}", (1, 9000 + n, "DE*EMS")), (f"NL*TNM*S{n}", (7, n, "DE*EMS"))])
+            new = (f"NL*TNM*S{9000 + n}", (1, 9000 + n, "DE*EMS"))
+            shelf.write([new, (f"NL*TNM*S{n}", (7, n, "DE*EMS"))])
         assert len(seen) == len(set(seen)) == len(shelf.states)
 
     asyncio.run(run())
@@ -291,7 +293,5 @@ def test_bad_queries(query: bytes, name: str) -> None:
 @given(st.binary(max_size=60))
 def test_no_query_is_a_defect(query: bytes) -> None:
     """Any is understood or refused."""
-    try:
+    with contextlib.suppress(Refusal):
         assert 1 <= asked(query).limit <= LARGEST_PAGE
-    except Refusal as refusal:
-        assert refusal.answer.status == 2001
