@@ -13,6 +13,7 @@ from typing import Any
 from api.answers import Answer, Refusal, Status, invalid
 from api.calls import Call
 from api.config import ApiConfig
+from api.lists import HUB_CLIENT_INFO
 from api.log import Log
 from api.metrics import refused
 from api.partners import ROLES, Registry
@@ -23,8 +24,6 @@ from schemas.records import Event, event_id, micros
 from streams import objects
 
 log = logging.getLogger("voltfold.api")
-
-MODULE = "hubclientinfo"
 
 
 class ClientInfos:
@@ -39,16 +38,16 @@ class ClientInfos:
     async def handle(self, call: Call) -> Answer:
         """GET or PUT. Raises Refusal, wire.InvalidObjectError, LogUnavailableError."""
         if not call.partner.connection.is_hub:
-            refused(MODULE, "role")
-            raise Refusal(404, Status.CLIENT_ERROR, f"Not found: {MODULE} is told by hubs")
+            refused(HUB_CLIENT_INFO, "role")
+            raise Refusal(404, Status.CLIENT_ERROR, f"Not found: {HUB_CLIENT_INFO} is told by hubs")
         return await (self._put(call) if call.method == "PUT" else self._get(call))
 
     async def _get(self, call: Call) -> Answer:
         await self._view.catch_up(self._view.partitions(self._topic))
         for role in ROLES:
-            state = self._view.get(MODULE, object_key(*call.ids, role))
+            state = self._view.get(HUB_CLIENT_INFO, object_key(*call.ids, role))
             if state is not None:
-                data = wire.encode("client_info", call.version, objects.load(MODULE, state))
+                data = wire.encode("client_info", call.version, objects.load(HUB_CLIENT_INFO, state))
                 return Answer(200, Status.SUCCESS, "Success", data)
         raise Refusal(404, Status.CLIENT_ERROR, f"Unknown ClientInfo: {'/'.join(call.ids)}")
 
@@ -59,18 +58,18 @@ class ClientInfos:
                 raise invalid(field, f"{getattr(new, field)!r} in the body, {said!r} in the URL")
         ours = self._registry.by_party(new.country_code, new.party_id)
         if ours is not None and ours.id != call.partner.connection.id:
-            refused(MODULE, "party")
+            refused(HUB_CLIENT_INFO, "party")
             raise invalid("party_id", f"{'*'.join(call.ids)} is connected here itself, not by your hub")
         key = object_key(new.country_code, new.party_id, new.role)
-        state = self._view.get(MODULE, key)
+        state = self._view.get(HUB_CLIENT_INFO, key)
         body, path = call.body, [new.country_code, new.party_id, str(new.role)]
         sender = call.partner.key
         event = Event(
-            id=event_id(sender, MODULE, "PUT", path, body),
+            id=event_id(sender, HUB_CLIENT_INFO, "PUT", path, body),
             received_at=time.time_ns() // 1000,
             sender=sender,
             version=call.version,
-            module=MODULE,
+            module=HUB_CLIENT_INFO,
             method="PUT",
             key=key,
             path=path,

@@ -1,9 +1,9 @@
 """Which objects a list holds, in which order: an index in the view's own store, and counts over it.
 
 An object stands in the list of its module of whom it concerns (`streams.concerns`), or of everybody. The
-order is that in which objects were created, by when their first event was received, then by key: the same at
-every API process, and new objects come at the end (transport_and_format "Paginated Response"). The index
-holds what lists are filtered by, `last_updated`, so an object is read only when it is answered.
+order is that in which objects were created, by when their first event came into the log, then by key: the
+same at every API process, and new objects come at the end (transport_and_format "Paginated Response"). The
+index holds what lists are filtered by, `last_updated`, so an object is read only when it is answered.
 
 A `Query` is one list with its filters. It is counted once, in slices between which others are served, and
 from then on kept up with every change until nobody has asked for a while. So a page costs what is on it,
@@ -25,13 +25,14 @@ from rocksdict import Rdict, WriteBatch
 from api.blocks import Blocks
 from streams.objects import Head, head
 
+HUB_CLIENT_INFO = "hubclientinfo"
 LISTED = {
     "sessions": b"S",
     "cdrs": b"C",
     "tariffs": b"T",
     "locations": b"L",
     "tokens": b"K",
-    "hubclientinfo": b"H",
+    HUB_CLIENT_INFO: b"H",
 }
 """Modules with lists, and what stands for each in the index."""
 

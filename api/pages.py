@@ -2,9 +2,9 @@
 
 Spec: transport_and_format "Pagination", "GET All via Hubs"; the chapters' "Sender Interface".
 
-A list is stable: objects stand in the order in which they were created, and one that is new comes behind all
-that were ever answered. An object's place is decided when it is received, a moment before the view has it, so
-the end of a list is only answered once that moment has passed.
+A list is stable: objects stand in the order in which they came into the log, by its own clock, and one that
+is new comes behind all that were ever answered. Since partitions may lie on brokers whose clocks differ a
+little, the end of a list is only answered once it is a moment old.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from api.answers import Answer, Refusal, Status, invalid
 from api.calls import Call
 from api.config import ApiConfig
-from api.lists import Page, Wanted
+from api.lists import HUB_CLIENT_INFO, Page, Wanted
 from api.parties import Parties
 from api.partners import Registry
 from api.view import View
@@ -38,7 +38,6 @@ LARGEST_PAGE = 500
 _PAGE_BYTES = 4 << 20  # a page ends with the object that makes it larger
 _SLICE = 16  # objects between two turns of the event loop
 _LARGEST = (1 << 63) - 1
-_HUB_CLIENT_INFO = "hubclientinfo"
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -93,7 +92,7 @@ class Pages:
         self._topics: dict[str, Topic] = {
             **{name: getattr(config.topics, name) for name in ("locations", "tariffs", "tokens", "sessions")},
             "cdrs": config.topics.sessions,
-            _HUB_CLIENT_INFO: config.topics.client_info,
+            HUB_CLIENT_INFO: config.topics.client_info,
         }
         self._settle = int(config.settle * 1_000_000)
         self._view = view
@@ -117,7 +116,7 @@ class Pages:
         module, partner = call.module, call.partner
         own = tuple(sorted({role.key for role in partner.connection.roles}))
         since, until = question.since, question.until
-        if module == _HUB_CLIENT_INFO:  # a configuration module, which knows no routing
+        if module == HUB_CLIENT_INFO:  # a configuration module, which knows no routing
             return Wanted(module, (EVERYBODY,), since, until, without=own)
         parties = self._parties.behind(call, call.route.resource.callers)
         owner = self._parties.wanted(call)
@@ -131,9 +130,9 @@ class Pages:
         await self._view.catch_up(partitions)
         now = time.time_ns() // 1000
         page = await lists.page(wanted, question.offset, question.limit, now - self._settle)
-        if question.offset + question.limit <= page.total:
+        if question.offset + question.limit < page.total:
             return page
-        # The end is in sight. What was received before the newest that is there may still be on its way.
+        # The end is in sight. What comes now could be a little older than the newest that is there.
         wait = min(lists.newest(wanted), now) + self._settle - now
         if wait > 0:
             await asyncio.sleep(wait / 1_000_000)
@@ -161,10 +160,10 @@ class Pages:
     def _said(self, call: Call, state: bytes) -> bytes:
         """An object in the version of the call."""
         module, kind = call.module, objects.KINDS[call.module]
-        if call.version == "2.3.0" and module != _HUB_CLIENT_INFO:
+        if call.version == "2.3.0" and module != HUB_CLIENT_INFO:
             return objects.body(state)
         found: Any = objects.load(module, state)
-        if module == _HUB_CLIENT_INFO and call.version == "2.3.0" and found.role == "HUB":
+        if module == HUB_CLIENT_INFO and call.version == "2.3.0" and found.role == "HUB":
             # types "Role" of 2.3.0 has no hub any more.
             found = msgspec.structs.replace(found, role=type(found.role)("OTHER"))
         place = None

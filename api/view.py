@@ -31,7 +31,7 @@ from rocksdict import (
 )
 
 from api.config import ApiConfig
-from api.lists import LISTED, Lists
+from api.lists import HUB_CLIENT_INFO, LISTED, Lists
 from api.log import RETRY_SECONDS, Ends, LogUnavailableError
 from api.partners import MODULE as PARTIES
 from api.partners import Registry
@@ -380,7 +380,9 @@ class View:
                         if fold := _FOLDS.get(event.module):
                             folded = fold(current, event)
                         else:
-                            folded = fold_object(event.module, current, event)
+                            # Of what is compacted, the first event may be gone: there the key is the order.
+                            at = record.timestamp * 1000 if event.module != HUB_CLIENT_INFO else 0
+                            folded = fold_object(event.module, current, event, at)
                         if folded is not current:
                             changed[key] = folded
                             if event.module in LISTED:

@@ -25,7 +25,12 @@ class Topic:
         """Kafka's topic settings."""
         if self.compacted:
             return {"cleanup.policy": "compact", "max.message.bytes": "4194304"}
-        for_ever = {"retention.ms": "-1", "retention.bytes": "-1"}
+        # The broker's clock: what was written later is never the earlier one, whoever wrote it.
+        for_ever = {
+            "retention.ms": "-1",
+            "retention.bytes": "-1",
+            "message.timestamp.type": "LogAppendTime",
+        }
         return {"cleanup.policy": "delete", **for_ever, "max.message.bytes": "4194304"}
 
 

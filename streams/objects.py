@@ -8,8 +8,8 @@
 - EVSEs and connectors are parts of their location: each has its own `last_updated`, and a change of one is a
   change of those above it (mod_locations, "PUT Method").
 
-Pure: bytes in, bytes out. A state is MessagePack: the object's `last_updated`, when its first event was
-received, whom it concerns, the ids of the events that carried it (per part of a location), and the canonical
+Pure: bytes in, bytes out. A state is MessagePack: the object's `last_updated`, when its first event came into
+the log, whom it concerns, the ids of the events that carried it (per part of a location), and the canonical
 object as JSON.
 """
 
@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from schemas.keys import owner_of
 from schemas.ocpi import wire
@@ -42,8 +43,8 @@ _BETWEEN = "\n"  # in no identifier: those are printable
 
 
 class Head(msgspec.Struct, array_like=True):
-    """What a list must know of an object: `created` is when its first event was received, in microseconds,
-    `concerns` as `streams.concerns` has it.
+    """What a list must know of an object: `created` is when its first event came into the log, in
+    microseconds, `concerns` as `streams.concerns` has it.
     """
 
     last_updated: int
@@ -61,6 +62,7 @@ class State(Head, array_like=True):
 
     seen: dict[str, list[bytes]]
     body: bytes
+    received_at: int = 0  # of a CDR
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -84,35 +86,43 @@ def last_updated(state: bytes) -> int:
     return head(state).last_updated
 
 
-def fold_object(module: str, current: bytes | None, event: Event) -> bytes | None:
+def fold_object(
+    module: str, current: bytes | None, event: Event, logged_at: int | None = None
+) -> bytes | None:
     """The state after an event: `current` itself when nothing changes, None when the object is gone.
 
+    `logged_at`: when the event came into the log, as the log has it, in microseconds; by default, when it was
+    received.
     Raises schemas.ocpi.wire.InvalidObjectError for a body that cannot be read or merged; the door lets none
     of those pass, so it takes a PATCH that overtook another for a merge to become invalid.
     """
     if event.method == "DELETE":
         return None
+    if logged_at is None:
+        logged_at = event.received_at
     if module == "cdrs":
-        return _fold_cdr(current, event)
+        return _fold_cdr(current, event, logged_at)
     state = None if current is None else _unpack(current)
     if module == "locations" and len(event.path) > 3:
         folded = _fold_part(state, event)
     else:
-        folded = _fold_whole(module, state, event)
+        folded = _fold_whole(module, state, event, logged_at)
     return current if folded is None else _pack(folded)
 
 
-def _fold_cdr(current: bytes | None, event: Event) -> bytes | None:
+def _fold_cdr(current: bytes | None, event: Event, logged_at: int) -> bytes | None:
     """The first one counts. Two that raced through different partitions: the one that was received first."""
     if current is not None:
         state = _unpack(current)
-        if (state.created, state.seen[_WHOLE][0]) <= (event.received_at, event.id):
-            return current
+        earlier = min(state.created, logged_at)
+        if (state.received_at, state.seen[_WHOLE][0]) <= (event.received_at, event.id):
+            return current if earlier == state.created else _pack(replace(state, created=earlier))
+        logged_at = earlier
     new = wire.decode("cdr", event.version, event.body, party=owner_of(event.key))
     return _pack(
         State(
-            micros(new.last_updated), event.received_at, concerned("cdrs", new),
-            {_WHOLE: [event.id]}, wire.encode("cdr", _CANONICAL, new),
+            micros(new.last_updated), logged_at, concerned("cdrs", new),
+            {_WHOLE: [event.id]}, wire.encode("cdr", _CANONICAL, new), event.received_at,
         )
     )  # fmt: skip
 
@@ -122,7 +132,7 @@ def _is_news(last: int, seen: list[bytes], stamp: int, event: Event) -> bool:
     return stamp > last or (stamp == last and event.id not in seen)
 
 
-def _fold_whole(module: str, state: State | None, event: Event) -> State | None:
+def _fold_whole(module: str, state: State | None, event: Event, logged_at: int) -> State | None:
     """PUT or PATCH of a whole object. None: nothing changes."""
     kind = KINDS[module]
     current = None
@@ -143,7 +153,7 @@ def _fold_whole(module: str, state: State | None, event: Event) -> State | None:
         if len(state.seen) > 1:
             seen |= _still_seen(current or wire.decode(kind, _CANONICAL, state.body), new, state.seen)
     seen[_WHOLE] = [*seen.get(_WHOLE, []), event.id]
-    created = event.received_at if state is None else state.created
+    created = logged_at if state is None else state.created
     return State(stamp, created, concerned(module, new), seen, wire.encode(kind, _CANONICAL, new))
 
 
