@@ -313,12 +313,12 @@ def test_a_large_page_ends_early(api: Api, cpo: Partner) -> None:
     reader = add(api, "ES", "BIG", "EMSP")
     changes = {"cdr_token": token_of(("ES", "BIG"))}
     period = a_cdr("2.3.0", "P")["charging_periods"][0]
-    for number in range(6):
+    for number in range(8):
         cdr = a_cdr("2.3.0", f"G{number}", **changes, charging_periods=[period] * 6500)
         is_success(cpo.http.post("/ocpi/2.3.0/receiver/cdrs", json=cdr), 201)
     found = pages(reader, sender("2.3.0", "cdrs"))
     assert len(found) > 1
-    assert [one for page in found for one in ids(page.json()["data"])] == [f"G{n}" for n in range(6)]
+    assert [one for page in found for one in ids(page.json()["data"])] == [f"G{n}" for n in range(8)]
 
 
 # Single locations
