@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from rocksdict import WriteBatch
@@ -74,7 +74,8 @@ class CourierConfig:
 
     `in_flight`: requests under way to one platform; `alive`: seconds of silence after which it is asked
     whether it is there; `late`: seconds within which the result of a command is still worth telling; `pull`:
-    seconds of silence after which it is asked for what has changed, and 0 for never.
+    seconds of silence after which it is asked for what has changed, and 0 for never; `member`: a name that no
+    other courier has.
     """
 
     api: ApiConfig
@@ -82,6 +83,7 @@ class CourierConfig:
     alive: float = 300.0
     late: float = 600.0
     pull: float = 0.0
+    member: str | None = None
     pace: Pace = field(default_factory=Pace)
 
 
@@ -97,7 +99,7 @@ class _Registry(Registry):
 
 
 class Courier:
-    """Runs until it is cancelled. One at a time for one log: a second would deliver everything again."""
+    """Runs until it is cancelled. Of several on one log, one delivers, and the others stand by (`_Turn`)."""
 
     def __init__(self, config: CourierConfig) -> None:
         self.config = config
@@ -116,6 +118,7 @@ class Courier:
         self._deadlines: list[tuple[int, str]] = []
         self._loaded = asyncio.Event()
         self._woken: set[str] = set()
+        self._turn = _Turn(config)
         self._heard: dict[str, int] = {}  # by party: when it spoke last
         self._counted = 0.0
 
@@ -123,6 +126,7 @@ class Courier:
         """Whether it delivers (`ready`), and which platforms it cannot reach."""
         return {
             "ready": self.view.ready.is_set() and self._loaded.is_set(),
+            "delivers": self._turn.is_ours,
             "platforms": len(self._lanes),
             "offline": sorted(name for name, lane in self._lanes.items() if lane.circuit.is_open),
         }
@@ -138,12 +142,14 @@ class Courier:
                 await self.view.ready.wait()
                 await self._loaded.wait()
                 self._find_waiting()
+                tasks.create_task(self._turn.run())
                 tasks.create_task(self._keep_time())
                 while True:
                     self._look_round(tasks)
-                    await self._publish()
-                    await self._schedule(tasks)
-                    await asyncio.sleep(_CHECK)
+                    if self._turn.is_ours:
+                        await self._publish()
+                        await self._schedule(tasks)
+                    await self._turn.wait(_CHECK)
         finally:
             await self.peers.stop()
             await self.log.stop()
@@ -215,7 +221,7 @@ class Courier:
         """Say TIMEOUT for requests that got no result in their time."""
         while True:
             await asyncio.sleep(0.2)
-            while self._deadlines and self._deadlines[0][0] <= _now():
+            while self._turn.is_ours and self._deadlines and self._deadlines[0][0] <= _now():
                 _, key = heapq.heappop(self._deadlines)
                 state = self.view.get(requests.MODULE, key)
                 request = None if state is None else requests.load_request(state)
@@ -236,7 +242,7 @@ class Courier:
 
     def _look_round(self, tasks: asyncio.TaskGroup) -> None:
         """A lane for each platform that can be sent to, and none for the others."""
-        reachable = {connection.id: connection for connection in self.registry.reachable()}
+        reachable = {one.id: one for one in self._connections()} if self._turn.is_ours else {}
         for name in reachable:
             lane = self._lanes.get(name)
             if lane is None or lane.task is None or lane.task.done():
@@ -247,6 +253,10 @@ class Courier:
             lane = self._lanes.pop(name)
             if lane.task is not None:
                 lane.task.cancel()
+        if not self._turn.is_ours:
+            for task in self._pulls.values():
+                task.cancel()
+            return
         if (now := time.monotonic()) - self._counted > 15:
             self._counted = now
             for name in self.outbox.connections() | set(reachable):
@@ -290,6 +300,8 @@ class Courier:
             if status is None:
                 continue
             for role in connection.roles:
+                if role.role == "HUB":
+                    continue  # 2.3.0 has no such role (types "Role")
                 key = object_key(role.country_code, role.party_id, role.role)
                 if key not in best or order.index(status) < order.index(best[key][0]):
                     best[key] = (status, role)
@@ -477,6 +489,65 @@ class Courier:
         if (lane := self._lanes.get(connection)) is not None:
             lane.trouble.pop((connection, module, key), None)
             lane.wanted.set()
+
+
+class _Turn(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Whose turn it is: of a consumer group on a topic of one partition, one member has it.
+
+    Under a `member` name, a courier that was killed has its turn again as soon as it is back; another one
+    takes over when it has not been heard of for 10 seconds.
+    """
+
+    def __init__(self, config: CourierConfig) -> None:
+        self._config = config
+        self._changed = asyncio.Event()
+        self.is_ours = False
+
+    async def run(self) -> None:
+        """Be a member until cancelled."""
+        topics = self._config.api.topics
+        while True:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._config.api.kafka,
+                group_id=f"{topics.prefix}-courier",
+                group_instance_id=self._config.member,
+                enable_auto_commit=False,
+                auto_offset_reset="latest",
+                session_timeout_ms=10_000,
+                heartbeat_interval_ms=2_000,
+            )
+            consumer.subscribe([topics.client_info.name], listener=self)
+            try:
+                await consumer.start()
+                while True:
+                    await consumer.getmany(timeout_ms=1_000)
+            except (KafkaError, OSError) as error:
+                log.warning("the couriers' group cannot be reached, trying again: %s", error)
+                await asyncio.sleep(1)
+            finally:
+                self._set(False)
+                await consumer.stop()
+
+    async def wait(self, seconds: float) -> None:
+        """Until it changes, or for so long."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """It may be another's turn."""
+        self._set(False)
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        """Whoever is given the partition has the turn."""
+        self._set(bool(assigned))
+
+    def _set(self, ours: bool) -> None:
+        if ours != self.is_ours:
+            self.is_ours = ours
+            self._changed.set()
+            log.info("this courier %s", "delivers" if ours else "stands by")
 
 
 @dataclass
@@ -696,8 +767,19 @@ class Lane:
             found = objects.load(mark.module, state)
             if addressee(connection, mark.module, found) is None:
                 return None  # it did concern it once
-        made = parcel(connection, mark.module, found, state is None, self._config.api.party)
+        made = parcel(
+            connection, mark.module, found, self._config.api.party, gone=state is None,
+            place=self._place(connection, mark.module, found),
+        )  # fmt: skip
         return (Outcome.UNSUPPORTED if made is None else made), now
+
+    def _place(self, connection: Connection, module: str, found: Any) -> Any:
+        """The location that a session of 2.1.1 embeds, if it is known."""
+        if module != "sessions" or connection.version != "2.1.1":
+            return None
+        key = object_key(found.country_code, found.party_id, found.location_id)
+        state = self._courier.view.get("locations", key)
+        return None if state is None else objects.load("locations", state)
 
     def _result(self, connection: Connection, mark: Mark) -> tuple[Parcel | Outcome, bytes] | None:
         """The result of a request, to be posted where whoever asked wants it (mod_commands "POST Method")."""

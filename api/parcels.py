@@ -52,11 +52,19 @@ def addressee(connection: Connection, module: str, found: Any) -> tuple[str, str
     return None
 
 
-def parcel(connection: Connection, module: str, found: Any, gone: bool, us: tuple[str, str]) -> Parcel | None:
+def parcel(
+    connection: Connection,
+    module: str,
+    found: Any,
+    us: tuple[str, str],
+    *,
+    gone: bool = False,
+    place: Any = None,
+) -> Parcel | None:
     """The request that tells a platform of an object as it is now, or that it is `gone`.
 
     None: the platform has no interface for it, or its version no such object. `us`: our own party, in whose
-    name is said what concerns many.
+    name is said what concerns many; `place`: the location of a session, which 2.1.1 embeds.
     """
     version = connection.version or ""
     url = connection.endpoint(module, "RECEIVER")
@@ -64,7 +72,7 @@ def parcel(connection: Connection, module: str, found: Any, gone: bool, us: tupl
     if url is None or (gone and module != "tariffs"):
         return None
     try:
-        body = None if gone else wire.encode(kind, version, found)
+        body = None if gone else wire.encode(kind, version, found, place=place)
     except LookupError:
         return None
     if module == "cdrs":

@@ -208,6 +208,7 @@ class Family:
             data=self.folder,
             api_port=self.ports["api"],
             sink_member=self.settings.sink_member or "sink",
+            courier_member=self.settings.courier_member or "courier",
         )
 
     def _start(

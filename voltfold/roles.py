@@ -98,6 +98,7 @@ def courier(settings: Settings, health_port: int | None) -> None:
             in_flight=settings.partner_requests,
             alive=settings.partner_silence,
             pull=3600 * settings.pull_hours,
+            member=settings.courier_member,
             pace=Pace(failures=settings.partner_failures, longest=int(settings.partner_pause * SECOND)),
         )
     )

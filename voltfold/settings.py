@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     sink_member: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """Name of this sink in its group, which no other has: under it, one that was killed goes on at once."""
 
+    courier_member: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Name of this courier among those that stand by: under it, one that was killed goes on at once."""
+
     kafka_port: Port | None = None
     """Port of the local broker."""
     clickhouse_port: Port | None = None

@@ -123,9 +123,10 @@ def test_what_concerns_a_platform_reaches_it(house: Api, tmp_path: Path) -> None
             courier.kill()
 
 
-def test_what_is_refused_is_kept_and_can_be_sent_again(house: Api) -> None:
+def test_what_is_refused_is_kept_and_can_be_sent_again(house: Api, tmp_path: Path) -> None:
     """Others go on; busy platforms are let alone; a store that is lost makes nothing come twice."""
     courier = Courier(house)
+    other = Courier(house, {"VOLTFOLD_COURIER_MEMBER": "two", "VOLTFOLD_DATA": str(tmp_path)})
 
     def outcomes(**which: Any) -> Any:
         return asyncio.run(read_outcomes(house.kafka, house.topics, connection="emx", **which))
@@ -166,5 +167,14 @@ def test_what_is_refused_is_kept_and_can_be_sent_again(house: Api) -> None:
             assert cli(house, "outbound", "retry", "--key", "be*opx*bad") == {"retried": 1}
             eventually(lambda: "BAD" in emx.cdrs)
             eventually(lambda: not outcomes())
+
+            # Another courier stands by, and takes over without saying anything twice.
+            other.start()
+            assert not other.health()["delivers"]
+            courier.kill()
+            push(opx, house, "cdrs", a_cdr("2.3.0", "E", cdr_token=token_of(owner), **own), "POST")
+            eventually(lambda: "E" in emx.cdrs)
+            assert set(emx.cdr_posts.values()) == {1}
         finally:
             courier.kill()
+            other.kill()
