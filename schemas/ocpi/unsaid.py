@@ -82,8 +82,8 @@ _TOKEN_211 = {
     "group_id": _LOST,
 }
 _CDR_TOKEN_211 = {
-    "cdr_token.country_code": "unknown: empty",
-    "cdr_token.party_id": "unknown: empty",
+    "cdr_token.country_code": "that of the `auth_id`, where it is a contract id of the eMI3; else empty",
+    "cdr_token.party_id": "that of the `auth_id`, where it is a contract id of the eMI3; else empty",
     "cdr_token.type": "OTHER",
     "cdr_token.uid": "the `auth_id`, as `contract_id` is",
 }

@@ -22,6 +22,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import StrEnum
@@ -350,8 +351,28 @@ class Token(Part, frozen=True, kw_only=True):
 Party = tuple[str, str]
 
 
+_CONTRACT = re.compile(
+    r"([A-Z]{2})([A-Z0-9]{3})C[A-Z0-9]{8}[A-Z0-9]?"  # ISO 15118, without separators
+    r"|([A-Z]{2})([-*])([A-Z0-9]{3})\4[A-Z0-9]{6,9}(?:\4?[A-Z0-9])?",  # the same or DIN 91286, with them
+    re.IGNORECASE,
+)
+
+
+def issuer_of(contract_id: str) -> Party:
+    """Country code and party id of the provider that a contract id names; empty where it names none.
+
+    2.1.1 tells of a token its `auth_id` alone, which most providers make a contract id of the eMI3 (eMAID,
+    EVCO-ID): country, provider, contract. So who pays can be told from the message itself.
+    """
+    found = _CONTRACT.fullmatch(contract_id)
+    if found is None:
+        return "", ""
+    return (found[1] or found[3]).upper(), (found[2] or found[5]).upper()
+
+
 def _up_token(auth_id: str) -> CdrToken:
-    return CdrToken(country_code="", party_id="", uid=auth_id, type=UNKNOWN_TYPE, contract_id=auth_id)
+    country, party = issuer_of(auth_id)
+    return CdrToken(country_code=country, party_id=party, uid=auth_id, type=UNKNOWN_TYPE, contract_id=auth_id)
 
 
 def _up_period(period: ChargingPeriod) -> objects.ChargingPeriod:

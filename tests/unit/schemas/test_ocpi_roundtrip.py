@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.ocpi import objects, v221, wire
+from schemas.ocpi.v211 import issuer_of
 from tests import strategies
 
 PARTY = ("NL", "TNM")
@@ -92,3 +93,20 @@ def test_every_timestamp_that_is_written_is_one_of_ocpi(session: objects.Session
     text = wire.encode("session", "2.3.0", session).decode()
     for stamp in re.findall(r'"(?:start_date_time|end_date_time|last_updated)":"([^"]*)"', text):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,5}[1-9])?Z", stamp)
+
+
+@pytest.mark.parametrize(
+    ("auth_id", "issuer"),
+    [
+        ("DE8ACC12E46L89", ("DE", "8AC")),
+        ("NL-TNM-C00000012-3", ("NL", "TNM")),
+        ("nl*tnm*012204*5", ("NL", "TNM")),
+        ("DE-8EO-000123-4", ("DE", "8EO")),
+        ("012345678", ("", "")),
+        ("DE*8EO-000123-4", ("", "")),
+        ("DE8EO0001234", ("", "")),
+    ],
+)
+def test_who_issued_a_token_of_211(auth_id: str, issuer: tuple[str, str]) -> None:
+    """The contract id says it, where it is one; 2.1.1 has no other field for it."""
+    assert issuer_of(auth_id) == issuer
