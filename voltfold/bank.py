@@ -36,7 +36,7 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     new: bool
-    booked_on: str | None
+    booked_on: str
     amount: Decimal
     currency: str
     payer: str | None
@@ -70,7 +70,7 @@ async def import_bank(kafka: str, topics: Topics, data: bytes) -> list[Imported]
             Imported(
                 id=payment.id,
                 new=new,
-                booked_on=payment.booked_on.isoformat() if payment.booked_on else None,
+                booked_on=payment.booked_on.isoformat(),
                 amount=payment.amount,
                 currency=payment.currency,
                 payer=payment.payer,

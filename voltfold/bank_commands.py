@@ -100,7 +100,7 @@ def _show_imported(found: list[Imported]) -> None:
     for one in found:
         known = "" if one.new else "known already"
         table.add_row(
-            one.booked_on or "",
+            one.booked_on,
             f"{one.amount} {one.currency}",
             escape(one.payer or ""),
             one.statement or "",

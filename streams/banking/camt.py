@@ -37,7 +37,8 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     servicer_reference: str | None
     amount: Decimal
     currency: str
-    booked_on: date | None
+    booked_on: date
+    """When it was booked, else its value date, else when the file was made."""
     value_on: date | None
     payer: str | None
     payer_account: str | None
@@ -61,6 +62,7 @@ def read(data: bytes) -> list[Payment]:
 
 def _read(data: bytes) -> Iterator[Payment]:
     message, account = "", ""
+    created: date | None = None
     alike: Counter[str] = Counter()
     walk = etree.iterparse(
         io.BytesIO(data),
@@ -80,10 +82,12 @@ def _read(data: bytes) -> Iterator[Payment]:
             continue
         parent = element.getparent()
         inside = "" if parent is None else etree.QName(parent).localname
-        if name == "Acct" and inside in ("Stmt", "Ntfctn"):
+        if name == "CreDtTm" and inside in ("GrpHdr", "Stmt", "Ntfctn"):
+            created = _day(element, element.text)
+        elif name == "Acct" and inside in ("Stmt", "Ntfctn"):
             account = _account(element) or ""
         elif name == "Ntry":
-            yield from _payments(element, account, message, alike)
+            yield from _payments(element, account, message, created, alike)
             element.clear()
     if not message:
         raise CamtError("the file is empty")
@@ -100,7 +104,9 @@ def _message(root: etree._Element) -> str:
     return match[1]
 
 
-def _payments(entry: etree._Element, account: str, message: str, alike: Counter[str]) -> Iterator[Payment]:
+def _payments(
+    entry: etree._Element, account: str, message: str, created: date | None, alike: Counter[str]
+) -> Iterator[Payment]:
     """The payments that one entry holds: itself, or each of its transactions."""
     status = _text(entry, "Sts/Cd") or _text(entry, "Sts")
     if status != "BOOK":
@@ -126,6 +132,9 @@ def _payments(entry: etree._Element, account: str, message: str, alike: Counter[
         if not single:
             identity = own or (reference and f"{reference}#{transaction}")
         booked, value = _date(entry, "BookgDt"), _date(entry, "ValDt")
+        day = booked or value or created
+        if day is None:
+            raise CamtError(f"line {entry.sourceline}: the entry has no date")
         remittance = tuple(_remittance(detail))
         if not identity:
             # Nothing names it: two that are alike in a file are two, and the same two when it comes again.
@@ -134,12 +143,13 @@ def _payments(entry: etree._Element, account: str, message: str, alike: Counter[
             identity = f"={likeness}={alike[likeness]}"
         payer = _party(detail, "Dbtr") or _party(detail, "UltmtDbtr")
         yield Payment(
-            id=hashlib.blake2b(f"{account}\n{identity}".encode(), digest_size=16).hexdigest(),
+            # A reversal is no payment come again, even under the same reference.
+            id=hashlib.blake2b(f"{account}\n{identity}\n{sign}".encode(), digest_size=16).hexdigest(),
             account=account,
             servicer_reference=own if not single and own else reference or own,
             amount=sign * amount,
             currency=currency,
-            booked_on=booked,
+            booked_on=day,
             value_on=value,
             payer=payer,
             payer_account=_account_id(detail, "RltdPties/DbtrAcct"),
@@ -207,12 +217,15 @@ def _account(element: etree._Element) -> str | None:
 
 def _date(element: etree._Element, name: str) -> date | None:
     text = _text(element, f"{name}/Dt") or _text(element, f"{name}/DtTm")
-    if text is None:
-        return None
+    return None if text is None else _day(element, text)
+
+
+def _day(element: etree._Element, text: str | None) -> date:
+    plain = (text or "").strip()
     try:
-        return date.fromisoformat(text[:10])
+        return date.fromisoformat(plain[:10])
     except ValueError:
-        raise CamtError(f"line {element.sourceline}: {text[:30]!r} is no date") from None
+        raise CamtError(f"line {element.sourceline}: {plain[:30]!r} is no date") from None
 
 
 def _given(text: str | None) -> str | None:

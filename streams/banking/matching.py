@@ -69,14 +69,13 @@ def receipt_of(payment: Payment, outstanding: Mapping[str, tuple[str, Decimal]])
         return 2 if known is None else int(known != (payment.currency, payment.amount))
 
     best = min(named, key=rank, default=None)
-    day = payment.booked_on or payment.value_on
     told = filter(None, (payment.payer, payment.payer_account, *texts))
     return Receipt(
         id=payment.id,
         currency=payment.currency,
         amount=payment.amount,
         # Noon: the same day in nearly every time zone.
-        received_on=micros(datetime.combine(day, time(12), UTC)) if day else 0,
+        received_on=micros(datetime.combine(payment.booked_on, time(12), UTC)),
         creditor=best.creditor if best else None,
         debtor=best.debtor if best else None,
         statement=str(best) if best else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -33,6 +34,12 @@ def plain(number: Decimal, places: int = 0) -> str:
 def money(amount: Decimal, currency: str) -> str:
     """An amount exactly, with at least the decimals of its currency."""
     return plain(amount, digits_of(currency))
+
+
+def places_of(amounts: Iterable[Decimal], currency: str) -> int:
+    """As many decimals as the most exact amount has, so that a column of them shows none rounded."""
+    exponents = (amount.normalize().as_tuple().exponent for amount in amounts)
+    return max([digits_of(currency), *(-exponent for exponent in exponents if isinstance(exponent, int))])
 
 
 def rate(percentage: Decimal | None) -> str:

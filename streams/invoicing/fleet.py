@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from schemas.currencies import rounded
-from streams.invoicing.figures import money, plain, rate
+from streams.invoicing.figures import money, places_of, plain, rate
 from streams.invoicing.style import PAGE, running
 from streams.invoicing.tables import safe
 
@@ -219,7 +219,7 @@ def _time(moment: datetime) -> str:
 def to_html(statement: FleetStatement) -> bytes:
     """A page to print on A4, one file that needs nothing else; the same statement makes the same bytes."""
     name = escape(statement.group_id)
-    period = f"{statement.since:%Y-%m-%d %H:%M} until {statement.until:%Y-%m-%d %H:%M}"
+    period = f"{statement.since:%Y-%m-%d %H:%M %Z} until {statement.until:%Y-%m-%d %H:%M %Z}"
     totals = "".join(_total(one) for one in statement.totals) or "<p>Nothing was charged.</p>"
     parts = [
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Fleet {name}</title>',
@@ -252,17 +252,24 @@ def _row(what: str, amount: Decimal, of: Total | Tax) -> str:
 
 
 def _table(title: str, sums: Sequence[Sum]) -> str:
-    rows = "".join(_sum(one) for one in sums)
+    places = {
+        currency: places_of(
+            (amount for one in sums if one.currency == currency for amount in (one.before_taxes, one.amount)),
+            currency,
+        )
+        for currency in {one.currency for one in sums}
+    }
+    rows = "".join(_sum(one, places[one.currency]) for one in sums)
     head = (
         "<th>&nbsp;<th class=n>Sessions<th class=n>kWh<th class=n>Net<th class=n>Taxes<th class=n>Total<th>"
     )
     return f"<h2>{title}</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _sum(one: Sum) -> str:
+def _sum(one: Sum, places: int) -> str:
     figures = (
         *(str(one.sessions), plain(one.kwh, 3)),
-        *(money(amount, one.currency) for amount in (one.before_taxes, one.taxes, one.amount)),
+        *(plain(amount, places) for amount in (one.before_taxes, one.taxes, one.amount)),
     )
     return (
         f"<tr><td>{escape(one.label)}<br><span class=quiet>{escape(one.detail)}</span></td>"

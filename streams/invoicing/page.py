@@ -6,15 +6,13 @@ script and loads nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from html import escape
 
-from schemas.currencies import digits_of
 from schemas.settlement import Line, Statement
 from streams.banking.references import printed, structured
 from streams.invoicing import einvoice
-from streams.invoicing.figures import ITEMS, minute, money, period_of, plain, rate
+from streams.invoicing.figures import ITEMS, minute, money, period_of, places_of, plain, rate
 from streams.invoicing.parties import PartyDetails
 from streams.invoicing.style import PAGE, running
 
@@ -115,6 +113,7 @@ def _account(statement: Statement, opposite: Statement | None) -> str:
         ("Opening balance", statement.opening),
         ("Services without taxes", statement.total_before_taxes),
         ("Taxes", taxes),
+        ("Total of the period", statement.total),
         ("Payments received in the period", -statement.payments),
     ]
 
@@ -123,7 +122,7 @@ def _account(statement: Statement, opposite: Statement | None) -> str:
         shown = f"{money(amount, currency)}{unit}"
         return f'<tr class="{style}"><td>{escape(what)}</td><td class=n>{shown}</td></tr>'
 
-    told = [row(what, amount) for what, amount in rows]
+    told = [row(what, amount, "sum" if amount is statement.total else "") for what, amount in rows]
     told.append(row("Closing balance", statement.closing, "due"))
     if opposite is not None:
         told.append(row(f"Owed in return ({opposite.reference})", opposite.closing))
@@ -134,7 +133,8 @@ def _account(statement: Statement, opposite: Statement | None) -> str:
 
 
 def _lines(statement: Statement) -> str:
-    places = _places(statement.lines, statement.currency)
+    amounts = (amount for line in statement.lines for amount in (line.before_taxes, line.amount))
+    places = places_of(amounts, statement.currency)
     head = (
         "<tr><th class=n>#<th>Session<th>CDR<th>Location<th>Contract<th class=n>kWh"
         "<th class=n>Net<th>Tax<th class=n>Tax<th class=n>Total</tr>"
@@ -173,18 +173,6 @@ def _line(number: int, line: Line, statement: Statement, places: int) -> str:
         f"<td class=n>{line.amount - line.before_taxes:.{places}f}</td>"
         f"<td class=n>{line.amount:.{places}f}</td></tr>\n"
     )
-
-
-def _places(lines: Iterable[Line], currency: str) -> int:
-    """As many decimals as the most exact amount has, so that none is shown rounded."""
-
-    def needed(amounts: Iterable[Decimal]) -> Iterator[int]:
-        for amount in amounts:
-            exponent = amount.normalize().as_tuple().exponent
-            yield -exponent if isinstance(exponent, int) else 0
-
-    amounts = (amount for line in lines for amount in (line.before_taxes, line.amount))
-    return max([digits_of(currency), *needed(amounts)])
 
 
 def _colophon(statement: Statement) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal
 
@@ -85,6 +86,25 @@ def test_what_is_no_credit() -> None:
         )
     )
     assert [one.amount for one in found] == [-7, 9]
+
+
+def test_a_reversal_is_not_the_payment_come_again() -> None:
+    """Even if the bank gives it the same reference."""
+    paid, back = read(document([booked("7.00"), booked("7.00", direction="DBIT", reversal=True)]))
+    assert (paid.amount, back.amount) == (7, -7)
+    assert paid.id != back.id
+
+
+def test_a_date_in_any_case() -> None:
+    """The booking's, else the value date, else the file's; without any it cannot be read."""
+    whole = document([booked("7.00")]).decode()
+    undated = re.sub("<BookgDt>.*?</BookgDt>", "", whole)
+    assert read(undated.encode())[0].booked_on == date(2026, 4, 10)
+    undated = re.sub("<ValDt>.*?</ValDt>", "", undated)
+    with pytest.raises(CamtError, match="no date"):
+        read(undated.encode())
+    made = undated.replace("<MsgId>M1</MsgId>", "<CreDtTm>2026-04-12T05:00:00+02:00</CreDtTm>")
+    assert read(made.encode())[0].booked_on == date(2026, 4, 12)
 
 
 def test_structured_references_come_first() -> None:

@@ -76,6 +76,7 @@ def test_the_page_says_who_owes_what() -> None:
     assert "Opening balance 7.00" in texts
     assert "Services without taxes 9.62" in texts
     assert "Taxes 2.08" in texts
+    assert "Total of the period 11.70" in texts
     assert "Payments received in the period -20.00" in texts
     assert "Closing balance -1.30 EUR" in texts
     assert "Paid for this statement so far 5.00" in texts
