@@ -75,13 +75,13 @@ def _read(data: bytes) -> Iterator[Payment]:
         remove_pis=True,
     )
     for event, element in walk:
-        name = etree.QName(element).localname
+        name = _local(element)
         if not message:
             message = _message(element)
         if event == "start":
             continue
         parent = element.getparent()
-        inside = "" if parent is None else etree.QName(parent).localname
+        inside = "" if parent is None else _local(parent)
         if name == "CreDtTm" and inside in ("GrpHdr", "Stmt", "Ntfctn"):
             created = _day(element, element.text)
         elif name == "Acct" and inside in ("Stmt", "Ntfctn"):
@@ -93,13 +93,17 @@ def _read(data: bytes) -> Iterator[Payment]:
         raise CamtError("the file is empty")
 
 
+def _local(element: etree._Element) -> str:
+    """An element's name without its namespace, which may be one that XML does not allow."""
+    return str(element.tag).rpartition("}")[2]
+
+
 def _message(root: etree._Element) -> str:
     """The kind and version that the root element tells."""
     if root.getroottree().docinfo.doctype:
         raise CamtError("a document type declaration is not allowed")
-    name = etree.QName(root)
-    match = _NAMESPACE.fullmatch(name.namespace or "")
-    if name.localname != "Document" or not match:
+    match = _NAMESPACE.fullmatch(str(root.tag).removeprefix("{").partition("}")[0])
+    if _local(root) != "Document" or not match:
         raise CamtError("this is neither a camt.053 nor a camt.054 document")
     return match[1]
 

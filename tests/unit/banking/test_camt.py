@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.banking import camt
@@ -164,6 +164,7 @@ def test_an_empty_statement() -> None:
     assert read(document([])) == []
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_garbage(data: bytes) -> None:
     """Raises what it says, and nothing else."""
@@ -171,6 +172,7 @@ def test_garbage(data: bytes) -> None:
         read(data)
 
 
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_damage(data: st.DataObject) -> None:
     """A file that was cut or changed is read or refused."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.records import micros, quantized
@@ -170,6 +170,7 @@ def test_money_of_others_does_not_count() -> None:
     assert standings([statement()], others)[0].state == "unpaid"
 
 
+@settings(deadline=None)
 @given(st.lists(st.decimals(min_value=-200, max_value=200, places=2).filter(bool), max_size=8))
 def test_taking_in_and_listing_agree(amounts: list[Decimal]) -> None:
     """The state that an import tells is the one that the list shows afterwards."""

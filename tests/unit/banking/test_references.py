@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.settlement import reference_of
@@ -21,6 +21,7 @@ def found(*texts: str) -> list[str]:
     return [str(one) for one in found_in(texts)]
 
 
+@settings(deadline=None)
 @given(parties, parties, st.from_regex("[A-Z]{3}", fullmatch=True), periods)
 def test_structured_references_come_back(creditor: str, debtor: str, currency: str, period: str) -> None:
     """They fit into ISO 11649, and lead to the statement as they are and as printed."""
@@ -31,6 +32,7 @@ def test_structured_references_come_back(creditor: str, debtor: str, currency: s
         assert reference in found(text)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(STRUCTURED) - 1), st.sampled_from("0123456789ABCXYZ"))
 def test_a_slip_is_noticed(at: int, letter: str) -> None:
     """One wrong letter, and the check digits do not fit."""

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import html
 
@@ -138,6 +138,7 @@ def test_the_same_bytes_again() -> None:
         assert write(one) == write(other)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_cell_is_a_formula(text: str) -> None:
     """However an identifier begins."""
@@ -145,6 +146,7 @@ def test_no_cell_is_a_formula(text: str) -> None:
     assert safe(text).removeprefix("'") == text.removeprefix("'")
 
 
+@settings(deadline=None)
 @given(st.decimals(min_value=-(10**9), max_value=10**9, places=9), st.integers(0, 4))
 def test_numbers_are_spelled_exactly(number: Decimal, places: int) -> None:
     """Without exponents, with the decimals that were asked for or more."""

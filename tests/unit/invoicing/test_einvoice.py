@@ -242,6 +242,7 @@ bills = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(bills)
 def test_any_statement_adds_up(lines: list[tuple[Decimal, str | None]]) -> None:
     """Line by line: none is off by a whole cent; together: what is due is what the statement says."""

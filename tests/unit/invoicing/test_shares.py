@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.invoicing.shares import shared
@@ -12,6 +12,7 @@ from streams.invoicing.shares import shared
 amounts = st.decimals(min_value=-10_000, max_value=10_000, places=9)
 
 
+@settings(deadline=None)
 @given(st.lists(amounts, min_size=1, max_size=50), st.integers(0, 4))
 def test_nothing_is_lost_and_nobody_moves_by_a_unit(exact: list[Decimal], places: int) -> None:
     """The shares sum to the rounded total, and each lies less than a unit from its amount."""
@@ -23,6 +24,7 @@ def test_nothing_is_lost_and_nobody_moves_by_a_unit(exact: list[Decimal], places
     assert all(abs(one - amount) < unit for one, amount in zip(found, exact, strict=True))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-1000, 1000), max_size=20))
 def test_whole_units_stay(units: list[int]) -> None:
     """What needs no rounding is not moved."""
