@@ -15,7 +15,7 @@ from schemas.keys import object_key
 from schemas.ocpi import wire
 from schemas.ocpi.wire import InvalidObjectError
 from schemas.records import Event, event_id, micros
-from streams.objects import KINDS, fold_object, last_updated, load, part
+from streams.objects import KINDS, fold_object, head, last_updated, load, part
 from tests import strategies
 from tests.integration.api_helpers import a_cdr, a_location, a_session, a_tariff, a_token
 
@@ -266,3 +266,29 @@ def test_tokens(found: list[tuple[int, bool]]) -> None:
     ]
     best = max(range(len(events)), key=lambda n: (list(dict.fromkeys(found))[n][0], n))
     assert said(fold(events), "tokens")["valid"] == list(dict.fromkeys(found))[best][1]
+
+
+# Where an object stands in lists
+
+
+@given(st.permutations([(1, 7, "a"), (2, 5, "b"), (3, 9, "c")]))
+def test_a_cdr_is_created_when_the_log_had_it_first(order: list[tuple[int, int, str]]) -> None:
+    """The first received counts; the log's earliest time is its place, whichever was read first."""
+    state = None
+    for received_at, logged_at, remark in order:
+        one = event("cdrs", "POST", a_cdr("2.3.0", "1", remark=remark), received_at=received_at)
+        state = fold_object("cdrs", state, one, logged_at)
+    assert state is not None
+    assert said(state, "cdrs")["remark"] == "a"
+    assert head(state).place == (5, "DE*TNM")
+
+
+@given(st.lists(minutes, min_size=1, max_size=5))
+def test_an_object_stays_where_it_was_created(found: list[int]) -> None:
+    """Whatever comes later; and is where its newest token's party is."""
+    state = None
+    for at, minute in enumerate(found, start=10):
+        token = {**a_session("2.3.0", "1")["cdr_token"], "party_id": f"P{minute:02}"}
+        state = fold_object("sessions", state, put(minute, cdr_token=token), at)
+        assert head(state or b"").last_updated == last_updated(state or b"")
+    assert head(state or b"").place == (10, f"NL*P{max(found):02}")
