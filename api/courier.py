@@ -170,7 +170,11 @@ class Courier:
                 return
             found = objects.load(module, state)
             for connection in connections:
-                if (connection.registered_at or 0) > event.received_at or _speaks(connection, event.sender):
+                if (
+                    (connection.registered_at or 0) > event.received_at
+                    or _speaks(connection, event.sender)
+                    or connection.endpoint(module, "RECEIVER") is None
+                ):
                     continue
                 if addressee(connection, module, found) is not None:
                     self._mark(writes, Mark(connection.id, event.received_at, module, key))

@@ -187,8 +187,14 @@ def _references(operator: Operator) -> list[tuple[bytes, Event]]:
         "elements": [{"price_components": [component]}],
     }
     location = head | {
-        "id": "L1", "publish": True, "address": "A 1", "city": "C", "country": "NLD", "evses": [],
-        "coordinates": {"latitude": "51.0", "longitude": "3.7"}, "time_zone": operator.zone,
+        "id": "L1",
+        "publish": True,
+        "address": "A 1",
+        "city": "C",
+        "country": "NLD",
+        "evses": [],
+        "coordinates": {"latitude": "51.0", "longitude": "3.7"},
+        "time_zone": operator.zone,
     }
     found = []
     for module, body in (("tariffs", tariff), ("locations", location)):
@@ -224,25 +230,38 @@ def _cdr(
     country, party = operator.party.split("*")
     session = str(more.get("session_id", name))
     body = {
-        "country_code": country, "party_id": party, "id": name, "session_id": session,
-        "start_date_time": _iso(start), "end_date_time": _iso(end), "currency": operator.currency,
+        "country_code": country,
+        "party_id": party,
+        "id": name,
+        "session_id": session,
+        "start_date_time": _iso(start),
+        "end_date_time": _iso(end),
+        "currency": operator.currency,
         "cdr_token": {
-            "country_code": debtor[:2], "party_id": debtor[3:], "uid": visit.user[:30] or "U",
-
-                "type": "AD_HOC_USER" if debtor == TERMINALS else "RFID",
-                "contract_id": f"C-{visit.user}"[:36]
-            ,
+            "country_code": debtor[:2],
+            "party_id": debtor[3:],
+            "uid": visit.user[:30] or "U",
+            "type": "AD_HOC_USER" if debtor == TERMINALS else "RFID",
+            "contract_id": f"C-{visit.user}"[:36],
         },
         "auth_method": "COMMAND" if debtor == TERMINALS else "WHITELIST",
         "cdr_location": {
-            "id": "L1", "address": "A 1", "city": "C", "country": "NLD", "evse_uid": visit.station[:36],
-            "coordinates": {"latitude": "51.0", "longitude": "3.7"}, "evse_id": "NL*TNM*E1",
-            "connector_id": "1", "connector_standard": "IEC_62196_T2", "connector_format": "SOCKET",
+            "id": "L1",
+            "address": "A 1",
+            "city": "C",
+            "country": "NLD",
+            "evse_uid": visit.station[:36],
+            "coordinates": {"latitude": "51.0", "longitude": "3.7"},
+            "evse_id": "NL*TNM*E1",
+            "connector_id": "1",
+            "connector_standard": "IEC_62196_T2",
+            "connector_format": "SOCKET",
             "connector_power_type": "AC_3_PHASE",
         },
         "charging_periods": [
             {
-                "start_date_time": _iso(start), "tariff_id": "T1",
+                "start_date_time": _iso(start),
+                "tariff_id": "T1",
                 "dimensions": [{"type": "ENERGY", "volume": float(visit.energy_kwh)}],
             }
         ],
@@ -250,7 +269,9 @@ def _cdr(
             "before_taxes": float(before),
             "taxes": [{"name": "VAT", "percentage": operator.vat, "amount": float(tax)}],
         },
-        "total_energy": float(visit.energy_kwh), "total_time": 1, "last_updated": _iso(received),
+        "total_energy": float(visit.energy_kwh),
+        "total_time": 1,
+        "last_updated": _iso(received),
         **more,
     }
     key = f"{operator.party}*{session}".upper().encode()
