@@ -18,6 +18,7 @@ from api.forwarding import Forwarder, Party
 from schemas.keys import party_key
 from schemas.ocpi import wire
 from schemas.ocpi.requests import COMMANDS, CommandResponse, CommandResponseType
+from streams.concerns import concerned
 from streams.requests import Requested
 
 _RESERVATION = "reservation"
@@ -85,7 +86,7 @@ class Commands:
             owners = await self._forwarder.owners(
                 "sessions",
                 command.session_id,
-                lambda found: party_key(found.cdr_token.country_code, found.cdr_token.party_id) == ours,
+                lambda found: concerned("sessions", found) == ours,
             )
         else:
             owners = await self._forwarder.owners("locations", command.location_id)

@@ -20,6 +20,7 @@ from api.forwarding import Forwarder, Party, segment
 from schemas.keys import party_key
 from schemas.ocpi import wire
 from schemas.ocpi.requests import ChargingProfileResponse, ChargingProfileResponseType
+from streams.concerns import concerned
 from streams.requests import ANSWERED, Requested
 
 _PROFILE = "profile"
@@ -148,9 +149,7 @@ class Profiles:
         owners = await self._forwarder.owners(
             "sessions",
             session,
-            lambda found: (
-                services or party_key(found.cdr_token.country_code, found.cdr_token.party_id) == ours
-            ),
+            lambda found: services or concerned("sessions", found) == ours,
         )
         if len(owners) > 1:
             raise Refusal(

@@ -1,4 +1,4 @@
-"""The outbox on a real RocksDB: whatever happens in whichever order, what changed is marked until it is sent."""
+"""The outbox on a real RocksDB: what changed is marked until it is sent, whatever happens in between."""
 
 from __future__ import annotations
 
