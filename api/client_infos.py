@@ -16,14 +16,17 @@ from api.config import ApiConfig
 from api.lists import HUB_CLIENT_INFO
 from api.log import Log
 from api.metrics import refused
-from api.partners import ROLES, Registry
+from api.partners import ROLES, CredentialsRole, Registry, connection_event
 from api.view import View
 from schemas.keys import object_key
 from schemas.ocpi import wire
+from schemas.ocpi.platforms import ConnectionStatus
 from schemas.records import Event, event_id, micros
 from streams import objects
 
 log = logging.getLogger("voltfold.api")
+
+_ATTEMPTS = 5
 
 
 class ClientInfos:
@@ -31,6 +34,7 @@ class ClientInfos:
 
     def __init__(self, config: ApiConfig, log_: Log, view: View, registry: Registry) -> None:
         self._topic = config.topics.client_info
+        self._parties = view.partition(config.topics.parties, "")
         self._log = log_
         self._view = view
         self._registry = registry
@@ -78,8 +82,34 @@ class ClientInfos:
             body=body,
         )
         await self._log.append(self._view.partition(self._topic, key), key.encode(), event.encode())
+        if state is None or objects.last_updated(state) <= micros(new.last_updated):
+            await self._reach_through(call, new)
         if state is None:
             return Answer(201, Status.SUCCESS, "Success")
         if objects.last_updated(state) > micros(new.last_updated):
             return Answer(200, Status.SUCCESS, "Success: a newer last_updated is already known, which stays")
         return Answer(200, Status.SUCCESS, "Success")
+
+    async def _reach_through(self, call: Call, new: Any) -> None:
+        """Note that a party is, or no longer is, behind the hub: it may push for it, and is asked for it.
+
+        In 2.2.1 a hub's credentials name itself alone, and this is how it tells of the others (2.2.1
+        credentials "Credentials object").
+        """
+        told = CredentialsRole(str(new.role), new.country_code.upper(), new.party_id.upper())
+        if told.role == "HUB":
+            return
+        there = new.status in (ConnectionStatus.CONNECTED, ConnectionStatus.OFFLINE)
+        for _ in range(_ATTEMPTS):
+            hub = self._registry.get(call.partner.connection.id)
+            if hub is None or not hub.is_hub:
+                return
+            others = tuple(one for one in hub.roles if (one.role, one.key) != (told.role, told.key))
+            if (len(others) < len(hub.roles)) is there:
+                return
+            event = connection_event(
+                hub.but(roles=(*others, told) if there else others), sender=call.partner.key
+            )
+            event.request_id, event.correlation_id = call.request_id, call.correlation_id
+            offset = await self._log.append(self._parties, event.key.encode(), event.encode())
+            await self._view.reach(self._parties, offset + 1)  # another may have been first: then once more

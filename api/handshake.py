@@ -408,7 +408,13 @@ def registered(
     digest: str,
     registered_at: int,
 ) -> Connection:
-    """The connection once credentials were exchanged. `digest`: of the token that they use from now on."""
+    """The connection once credentials were exchanged. `digest`: of the token that they use from now on.
+
+    Before 2.3.0 a hub's credentials name itself alone, so the parties that it has told of otherwise stay.
+    """
+    if found.version != "2.3.0" and any(role.role == "HUB" for role in roles):
+        named = {(role.role, role.key) for role in roles}
+        roles += tuple(role for role in connection.roles if (role.role, role.key) not in named)
     return connection.but(
         stage=REGISTERED,
         roles=roles,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
+import logging
 from typing import Any
 
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
 from api.partners import Connection, invite, read_registry
-from tests.integration.api_helpers import ROOT, Api, a_session, add, unchanged
-from tests.integration.counterpart import Json, Platform, Seen, refusal, running
+from tests.integration.api_helpers import Api, a_session, add, unchanged
+from tests.integration.counterpart import Json, Platform, Seen, eventually, refusal, running
+from voltfold.cli import app
 
 VERSIONS = ("2.1.1", "2.2.1", "2.3.0")
 
@@ -32,7 +32,6 @@ def known(api: Api, party: str) -> Connection:
 def command(api: Api, *words: str, code: int = 0) -> Any:
     """Run `voltfold partner ...` and return what it says."""
     env = {
-        "PYTHONPATH": str(ROOT),
         "VOLTFOLD_KAFKA": api.kafka,
         "VOLTFOLD_TOPIC_PREFIX": api.topics.prefix,
         "VOLTFOLD_PARTITIONS": str(api.topics.partitions),
@@ -40,11 +39,13 @@ def command(api: Api, *words: str, code: int = 0) -> Any:
         "VOLTFOLD_PUBLIC_URL": api.url,
         "VOLTFOLD_PARTNER_TIMEOUT": "3",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "voltfold", "partner", *words, "--json"],
-        capture_output=True, text=True, cwd=ROOT, env={**os.environ, **env}, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level  # the command sets up logging for itself
+    try:
+        done = CliRunner().invoke(app, ["partner", *words, "--json"], env=env)
+    finally:
+        root.handlers[:], root.level = handlers, level
+    assert done.exit_code == code, done.output
     return json.loads(done.stdout) if code == 0 else done.stderr
 
 
@@ -202,7 +203,7 @@ def test_we_register_rotate_and_unregister(version: str, api: Api) -> None:
 
         command(api, "rotate", f"DE*{party}")
         assert platform.our_token != first
-        assert platform.send("GET", tokens, token=first)[0] == 401
+        eventually(lambda: platform.send("GET", tokens, token=first)[0] == 401)
         assert platform.send("GET", tokens)[0] == 404
 
         platform.mood = refusal(500)
@@ -213,7 +214,7 @@ def test_we_register_rotate_and_unregister(version: str, api: Api) -> None:
         platform.moods.append(refusal(405))
         gone = command(api, "unregister", f"DE*{party}")
         assert gone["stage"] == "UNREGISTERED"
-        assert platform.send("GET", tokens)[0] == 401
+        eventually(lambda: platform.send("GET", tokens)[0] == 401)
         listed = {one["id"]: one["stage"] for one in command(api, "list")}
         assert listed[found["id"]] == "UNREGISTERED"
     finally:
@@ -239,3 +240,32 @@ def test_a_hub_speaks_for_the_parties_behind_it(api: Api) -> None:
             url = f"{api.url}/ocpi/2.3.0/receiver/sessions/{country}/{party}/H1"
             headers = {"OCPI_from_country_code": country, "OCPI_from_party_id": party}
             assert platform.send("PUT", url, session, **headers)[0] == http
+
+
+def test_a_hub_of_221_tells_whom_it_reaches(api: Api) -> None:
+    """Its credentials name itself alone; hub client info opens, and closes, the URLs of those behind it."""
+    with running(version="2.2.1", roles=(("HUB", "AT", "HUB"),)) as platform:
+        credentials = f"{api.url}/ocpi/2.2.1/credentials"
+        token_a = invited(api, "AT", "HUB")
+        _, found = platform.send("POST", credentials, platform.credentials(), token=token_a)
+        platform.our_token = found["data"]["token"]
+
+        def pushes(number: int) -> int:
+            session = a_session("2.2.1", f"A{number}", country_code="AT", party_id="BEH")
+            url = f"{api.url}/ocpi/2.2.1/receiver/sessions/AT/BEH/A{number}"
+            return platform.send("PUT", url, session)[0]
+
+        def tells(status: str, stamp: str) -> None:
+            info = {"country_code": "AT", "party_id": "BEH", "role": "CPO", "status": status}
+            url = f"{api.url}/ocpi/2.2.1/receiver/hubclientinfo/AT/BEH"
+            assert platform.send("PUT", url, {**info, "last_updated": stamp})[1]["status_code"] == 1000
+
+        assert pushes(1) == 404
+        tells("CONNECTED", "2026-01-01T00:00:00Z")
+        assert pushes(2) == 201
+        assert known(api, "AT*BEH").id == known(api, "AT*HUB").id
+        _, found = platform.send("PUT", credentials, platform.credentials())
+        platform.our_token = found["data"]["token"]
+        assert pushes(3) == 201, "its credentials do not unsay it"
+        tells("SUSPENDED", "2026-01-02T00:00:00Z")
+        assert pushes(4) == 404
