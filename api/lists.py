@@ -38,6 +38,7 @@ LISTED = {
 
 _INDEX = b"\x02"  # in front of keys in the store; a view's own begin otherwise
 _BETWEEN = b"\x00"  # in no identifier: those are printable
+_FOR_EVER = 1 << 62  # microseconds
 _SLICE = 1000  # entries between two turns of the event loop
 _KEPT = 64  # queries
 _IDLE = 60.0  # seconds without a question, after which a query is kept no longer
@@ -79,7 +80,7 @@ class Query:
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
-        self.prefixes = tuple(_prefix(wanted.module, party) for party in wanted.concerning)
+        self.prefixes = prefixes(wanted)
         self.blocks = Blocks()
         self.counting: asyncio.Task[None] | None = None
         self.used = 0.0
@@ -130,7 +131,7 @@ class Lists:
         self._changes: list[_Change] = []
         self._queries: dict[Wanted, Query] = {}
         self._by_prefix: defaultdict[bytes, list[Query]] = defaultdict(list)
-        self._newest: dict[bytes, int] = {}
+        self._newest: dict[bytes, tuple[int, float]] = {}
         self._turn = asyncio.Lock()
         self._looked = 0.0
 
@@ -155,7 +156,8 @@ class Lists:
         if after:
             self._put(module, key, None, after, writes)
             prefix = _prefix(module, after.concerns)
-            self._newest[prefix] = max(after.created, self._newest.get(prefix, 0))
+            if after.created > self._newest.get(prefix, (0, 0.0))[0]:
+                self._newest[prefix] = (after.created, time.monotonic())
 
     def _put(
         self, module: str, key: str, before: Head | None, after: Head | None, writes: WriteBatch
@@ -189,13 +191,14 @@ class Lists:
 
     # Reading
 
-    def newest(self, wanted: Wanted) -> int:
-        """When the last object was created that may be wanted, in micros; 0: none since the start."""
-        return max(
-            (self._newest.get(_prefix(wanted.module, party), 0) for party in wanted.concerning), default=0
-        )
+    def newest(self, wanted: Wanted) -> tuple[int, float] | None:
+        """When the last object was created that may be wanted, in micros, and when we learned of it, as
+        `time.monotonic` has it. None: there was none since the start.
+        """
+        known = [self._newest.get(prefix) for prefix in prefixes(wanted)]
+        return max((one for one in known if one), default=None)
 
-    async def page(self, wanted: Wanted, offset: int, limit: int, until: int) -> Page:
+    async def page(self, wanted: Wanted, offset: int, limit: int, until: int = _FOR_EVER) -> Page:
         """A page of a list: `limit` objects at the most, from the one at `offset` on.
 
         Objects created after `until` (micros) are not in it yet.
@@ -286,6 +289,11 @@ class Lists:
                 self._by_prefix[prefix].remove(query)
                 if not self._by_prefix[prefix]:
                     del self._by_prefix[prefix]
+
+
+def prefixes(wanted: Wanted) -> tuple[bytes, ...]:
+    """What the entries of a list begin with in the index."""
+    return tuple(_prefix(wanted.module, party) for party in wanted.concerning)
 
 
 def _prefix(module: str, party: str) -> bytes:

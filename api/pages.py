@@ -94,7 +94,7 @@ class Pages:
             "cdrs": config.topics.sessions,
             HUB_CLIENT_INFO: config.topics.client_info,
         }
-        self._settle = int(config.settle * 1_000_000)
+        self._settle = config.settle
         self._view = view
         self._parties = Parties(registry, config.party)
 
@@ -128,16 +128,21 @@ class Pages:
         partitions = self._view.partitions(self._topics[wanted.module])
         lists = self._view.lists
         await self._view.catch_up(partitions)
-        now = time.time_ns() // 1000
-        page = await lists.page(wanted, question.offset, question.limit, now - self._settle)
+        newest = lists.newest(wanted)
+        if newest is None:
+            return await lists.page(wanted, question.offset, question.limit)
+        created, learned = newest
+        page = await lists.page(
+            wanted, question.offset, question.limit, created - int(self._settle * 1_000_000)
+        )
         if question.offset + question.limit < page.total:
             return page
         # The end is in sight. What comes now could be a little older than the newest that is there.
-        wait = min(lists.newest(wanted), now) + self._settle - now
+        wait = learned + self._settle - time.monotonic()
         if wait > 0:
-            await asyncio.sleep(wait / 1_000_000)
+            await asyncio.sleep(wait)
             await self._view.catch_up(partitions)
-        return await lists.page(wanted, question.offset, question.limit, now)
+        return await lists.page(wanted, question.offset, question.limit, created)
 
     async def _read(self, call: Call, wanted: Wanted, keys: list[str]) -> tuple[bytes, int]:
         """The objects of a page as JSON, and how many of its keys they stand for."""

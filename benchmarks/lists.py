@@ -41,7 +41,6 @@ from streams import objects
 
 _PLACE = 987_654_321
 _BATCH = 500
-_FAR = 1 << 60
 
 
 def _memory(field: str = "VmRSS") -> int:
@@ -104,7 +103,7 @@ async def measure(folder: Path, sessions: int, crawl: bool) -> dict[str, Any]:
 
     async def page(wanted: Wanted, offset: int) -> tuple[float, Any]:
         began = time.perf_counter()
-        answer = await view.lists.page(wanted, offset, LARGEST_PAGE, _FAR)
+        answer = await view.lists.page(wanted, offset, LARGEST_PAGE)
         for key in answer.keys:
             assert view.get("sessions", key) is not None
         return (time.perf_counter() - began) * 1000, answer
