@@ -1,33 +1,42 @@
 """Real-time authorization: POST tokens/{token_uid}/authorize, answered from the token's state.
 
-Spec: mod_tokens "Real-time authorization" and "POST Method" of the sender interface. Nothing changes by it,
-so nothing is written.
+A provider need not tell us of its tokens. Of one that nobody told us of, the provider that the routing
+headers name is asked, if it can be. Nothing changes by an authorization, so nothing is written.
+
+Spec: mod_tokens "Real-time authorization" and "POST Method" of the sender interface; transport_and_format
+"Message Routing".
 """
 
 from __future__ import annotations
+
+from urllib.parse import urlencode
 
 import msgspec
 
 from api.answers import Answer, Refusal, Status
 from api.calls import Call
 from api.config import ApiConfig
+from api.forwarding import Forwarder, segment
 from api.ingress import TOKEN_TYPES, token_type
 from api.parties import Parties
 from api.partners import Registry
 from api.view import View
-from schemas.keys import object_key
+from schemas.keys import object_key, party_key
 from schemas.ocpi import wire
 from schemas.ocpi.objects import Location
 from schemas.ocpi.requests import LocationReferences
 from streams import objects
 from streams.authorization import authorize
+from streams.requests import Requested
 
 
 class Authorizations:
     """Answers operators who ask whether a token may be used."""
 
-    def __init__(self, config: ApiConfig, view: View, registry: Registry) -> None:
+    def __init__(self, config: ApiConfig, view: View, registry: Registry, forwarder: Forwarder) -> None:
         self._view = view
+        self._registry = registry
+        self._forwarder = forwarder
         self._partitions = [
             *view.partitions(config.topics.tokens),
             *view.partitions(config.topics.locations),
@@ -66,7 +75,34 @@ class Authorizations:
                 if call.version == "2.1.1" and info.location is not None:
                     data = _with_connectors(data, call.body, location)
                 return Answer(200, Status.SUCCESS, "Success", data)
-        raise Refusal(404, Status.UNKNOWN_TOKEN, f"Unknown Token: {uid}")
+        return await self._passed_on(call, uid, kind, asked)
+
+    async def _passed_on(
+        self, call: Call, uid: str, kind: str | None, asked: LocationReferences | None
+    ) -> Answer:
+        """What the provider says that the headers name. Raises Refusal."""
+        unknown = Refusal(404, Status.UNKNOWN_TOKEN, f"Unknown Token: {uid}")
+        party = self._forwarder.named(call)
+        connection = None if party is None else self._registry.by_party(*party)
+        if party is None or connection is None or connection.endpoint("tokens", "SENDER") is None:
+            raise unknown
+        target, url = self._forwarder.target(party, "tokens", "SENDER")
+        sender = party_key(*self._forwarder.sender(call))
+        asking = Requested(
+            "tokens", "AUTHORIZE", uid, sender, call.partner.connection.id,
+            party_key(*party), target.connection.id, "",
+        )  # fmt: skip
+        url = f"{url}/{segment(uid)}/authorize" + (f"?{urlencode({'type': kind})}" if kind else "")
+        body = None if asked is None else wire.encode("location_references", target.version, asked)
+        try:
+            reply = await self._forwarder.send(call, asking, target, "POST", url, body)
+            info = wire.decode("authorization_info", target.version, reply.data or b"", party=party)
+        except Refusal as refusal:
+            raise unknown if refusal.answer.status == Status.UNKNOWN_TOKEN else refusal from None
+        except wire.InvalidObjectError as error:
+            said = f"{'*'.join(party)} answered what is no answer: {error}"
+            raise Refusal(200, Status.HUB_ERROR, said) from None
+        return Answer(200, Status.SUCCESS, "Success", wire.encode("authorization_info", call.version, info))
 
     def _location(self, operators: set[str], asked: LocationReferences | None) -> Location | None:
         """The location that is asked for, of one of these operators."""

@@ -175,7 +175,10 @@ _AUTHORIZED = (
     Outcome(200, 1000, "whether the token may be used"),
     Outcome(200, 2001, "names the field that is wrong, or a party that the caller does not speak for"),
     Outcome(200, 2002, "several providers have such a token, and none is named"),
+    Outcome(200, 4000, "the receiver's answer is none"),
     Outcome(200, 4001, "the provider that is named is not known"),
+    Outcome(200, 4002, "the receiver did not answer in time"),
+    Outcome(200, 4003, "the receiver is not connected, or has no such module"),
     Outcome(404, 2004, "nobody has such a token"),
 )
 _CLIENT = ("client_country_code", "client_party_id")

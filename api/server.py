@@ -102,7 +102,7 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
         "preferences": profiles.preferences,
         "lists": pages.page,
         "parts": pages.get,
-        "authorizations": Authorizations(config, view, registry).handle,
+        "authorizations": Authorizations(config, view, registry, forwarder).handle,
         "client_infos": ClientInfos(config, log, view, registry).handle,
     }
     app.door = Door(config, registry, view, handlers, Pricing(config, view))

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 
 from api.partners import (
     RECEIVE_ONLY,
@@ -38,6 +39,8 @@ from tests.integration.api_helpers import (
     unchanged,
 )
 from tests.integration.conftest import NewId
+from tests.integration.counterpart import Seen, now, running
+from tests.integration.courier_helpers import QUICK, connect
 from voltfold.topics import create_topics
 
 EMS = ("DE", "EMS")
@@ -49,7 +52,10 @@ def apis(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
     """Two processes on a log of this module's own, 3 partitions wide."""
     topics = Topics(f"t-{uuid.uuid4().hex[:10]}", partitions=3)
     asyncio.run(create_topics(broker, topics.all()))
-    one, two = (Api(broker, topics, tmp_path_factory.mktemp("api"), number=number) for number in (0, 1))
+    one, two = (
+        Api(broker, topics, tmp_path_factory.mktemp("api"), settings=dict(QUICK), number=number)
+        for number in (0, 1)
+    )
     one.start(ready=False)
     two.start()
     while not one.healthy():
@@ -425,6 +431,46 @@ def test_real_time_authorization(
         data = answer.json()["data"]
         assert (data["allowed"], data["token"]["party_id"]) == (allowed, party[1])
         assert ("location" in data) == (allowed == "ALLOWED")
+
+
+def test_an_authorization_is_passed_on(api: Api, cpo: Partner) -> None:
+    """Of a token that nobody told us of, to the provider that the headers name, in its version."""
+    allowed = {
+        "allowed": "NO_CREDIT",
+        "info": {"language": "en", "text": "Top up, please."},
+        "token": a_token("2.2.1", "K/1", country_code="SE", party_id="FWD"),
+    }
+    data: list[Any] = [allowed, None]
+
+    def mood(seen: Seen) -> web.StreamResponse | None:
+        if not seen.path.endswith("/authorize"):
+            return None
+        status = 1000 if data[0] else 2004
+        body = {"status_code": status, "status_message": "", "timestamp": now(), "data": data[0]}
+        return web.json_response(body, status=200 if data[0] else 404)
+
+    url = sender("2.3.0", "tokens", "K/1", "authorize").replace("K/1", "K%2F1")
+    with running(version="2.2.1", roles=(("EMSP", "SE", "FWD"),)) as provider:
+        connect(api, provider, "forwards")
+        provider.mood = mood
+        is_refusal(cpo.http.post(url), 404, 2004, "Unknown Token: K/1")
+        assert not provider.seen, "nobody was named"
+        body = {"location_id": "L1", "evse_uids": ["E1"]}
+        more = {"json": body, "params": {"type": "RFID"}, "headers": to("SE", "FWD")}
+        answer = cpo.http.post(url, **more)
+        is_success(answer)
+        found = answer.json()["data"]
+        assert found == allowed
+        (seen,) = provider.requests("POST", "authorize")
+        assert (seen.path, seen.query, seen.body) == (
+            "/ocpi/2.2.1/sender/tokens/K/1/authorize",
+            {"type": "RFID"},
+            {"location_id": "L1", "evse_uids": ["E1"]},
+        )
+        data[0] = None
+        is_refusal(cpo.http.post(url, **more), 404, 2004, "Unknown Token: K/1")
+        provider.down()
+        is_refusal(cpo.http.post(url, **more), 200, 4003, "SE*FWD")
 
 
 def _filled(references: Json | None) -> Json | None:
