@@ -359,7 +359,8 @@ class Courier:
         chance = digest(connection.id.encode())[0] / 255
         pause = self.config.pull * (0.9 + 0.2 * chance) * SECOND
         if last.state == pulls.FAILED:
-            pause = min(pause, 300 * SECOND)
+            if not (last.error or "").startswith("HTTP 4"):  # that would be answered the same again
+                pause = min(pause, 300 * SECOND)
             return _now() - last.at > pause
         return _now() - max(last.at, self.heard(connection)) > pause
 
@@ -577,6 +578,7 @@ class Lane:
         self._name = name
         self._spoke = _now()  # when it answered last
         self._stumbles = 0
+        self._failed_at = _now()
         self.back_at = 0  # when it came back after one of us was away
         if self._offline_before():
             self.circuit = Circuit(opened_at=_now())
@@ -608,7 +610,9 @@ class Lane:
             await asyncio.sleep(1)
             return
         now = _now()
-        if not self.circuit.permits(now):
+        # Whoever speaks to us is there, and may be asked before the pause is over.
+        spoke = self.circuit.is_open and self._courier.heard(connection) > self._failed_at + 2 * SECOND
+        if not self.circuit.permits(now) and not spoke:
             await asyncio.sleep(min(5.0, (self.circuit.until - now) / SECOND))
             return
         silent = now - max(self._spoke, self._courier.heard(connection)) > self._config.alive * SECOND
@@ -671,6 +675,7 @@ class Lane:
         CIRCUITS.labels(self._name).set(0)
 
     def _failed(self, why: str) -> None:
+        self._failed_at = _now()
         was_open = self.circuit.is_open
         self.circuit = self.circuit.failed(_now(), random.random(), self._config.pace)
         if self.circuit.is_open:

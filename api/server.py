@@ -63,7 +63,7 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
     registry = Registry()
     view = View(config, registry)
     log = log or Log(config.kafka, config.limits.write_timeout)
-    peers = Peers(timeout=config.partner_timeout)
+    peers = Peers(timeout=config.partner_timeout, per_host=64)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
