@@ -83,6 +83,8 @@ class Month:
     """What is said, in three acts, and what must come of it."""
 
     policies: list[tuple[bytes, Event]] = field(default_factory=list)
+    objects: list[Event] = field(default_factory=list)
+    """Tariffs and locations, as operators push them."""
     early: list[tuple[bytes, Event]] = field(default_factory=list)
     """Sessions topic: references and the CDRs that arrive in time."""
     late: list[tuple[bytes, Event]] = field(default_factory=list)
@@ -162,7 +164,7 @@ def make(sessions: int) -> Month:
             month.owed[operator.party, debtor, operator.currency] = Owed(
                 digits=operator.digits, rate=operator.vat
             )
-        month.early += _references(operator)
+        month.early += _references(month, operator)
     month.owed[HUB, "SE*LAD", "SEK"] = Owed()
     visits = read_visits()
     copies = 0
@@ -176,7 +178,7 @@ def make(sessions: int) -> Month:
     return month
 
 
-def _references(operator: Operator) -> list[tuple[bytes, Event]]:
+def _references(month: Month, operator: Operator) -> list[tuple[bytes, Event]]:
     """The operator's tariff and location, as pricing gets them."""
     country, party = operator.party.split("*")
     head = {"country_code": country, "party_id": party, "last_updated": "2018-01-01T00:00:00Z"}
@@ -199,6 +201,7 @@ def _references(operator: Operator) -> list[tuple[bytes, Event]]:
     found = []
     for module, body in (("tariffs", tariff), ("locations", location)):
         event = _event(operator.party, module, "PUT", body, 1)
+        month.objects.append(event)
         reference = references_of(Fact("x", 0, 0, b"", event.encode()))
         assert reference is not None
         found.append((reference.key.encode(), reference))

@@ -13,6 +13,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from analytics import queries
 from analytics.container import layouts
+from analytics.ledger import closed_statements, entries_of, open_statements, policy_at
 from analytics.migrations import migrate
 from schemas.codec import HEADER
 from schemas.records import BillRecord, EntryRecord, Record, SessionRecord
@@ -24,6 +25,7 @@ from schemas.settlement import (
     SettledRecord,
     StatementRecord,
 )
+from streams.ledger.statements import closed_statement
 from tests.analytics_helpers import at, bill, entry, period, session
 from tests.unit.streams import books as ledger
 
@@ -310,3 +312,20 @@ def test_statements_claims_and_invoices(tables: Client, march: ledger.Books) -> 
     ).result_rows == [("C9", "extra")]
     assert tables.query("SELECT outcome, amount FROM receipts").result_rows == [("matched", 5)]
     assert tables.query("SELECT mode, length(fees) FROM policies").result_rows == [("within_tolerance", 1)]
+
+
+def test_a_statement_is_made_again_from_its_rows(tables: Client, march: ledger.Books) -> None:
+    """With the digest that it was closed with; an open one has the lines that it has so far."""
+    for record in closed_statements(tables):
+        assert record == march.statements[record.reference]
+        again = closed_statement(record, entries_of(tables, record.reference))
+        assert again == closed_statement(record, march.entries)
+    held_open = {one.reference: one.entries for one in open_statements(tables)}
+    assert held_open == {
+        name: sum(one.statement == name for one in march.entries)
+        for name in {one.statement for one in march.entries} - march.statements.keys()
+    }
+    policy = policy_at(tables, ledger.CPO, ledger.EMSP, ledger.at("2026-03-01"))
+    assert policy is not None
+    assert policy.mode == "within_tolerance"
+    assert policy_at(tables, ledger.CPO, ledger.EMSP, ledger.at("2019-03-01")) is None
