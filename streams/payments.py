@@ -14,6 +14,7 @@ under one id the one with the newest last_updated, of requests the first.
 
 Four kinds of payment pass through here and are told apart: `card` (an ad-hoc token, or anything that was
 captured), `app` and `contract` (the provider pays the operator by contract: the ledger settles it), `free`.
+What was captured by card goes to the ledger as a receipt, in the books of operator and terminal provider.
 
 A session that a CDR has closed, or that refers to another authorization by now, is withdrawn: what a payment
 once was told of it does not count any more.
@@ -33,10 +34,12 @@ from schemas.currencies import rounded
 from schemas.ocpi import wire
 from schemas.ocpi.payments import CaptureStatusCode, FinancialAdviceConfirmation
 from schemas.payments import CaptureRecord, ChargeRecord, PaymentRecord
-from schemas.records import Event, QuarantineRecord, micros, quantized
+from schemas.records import Event, QuarantineRecord, event_id, micros, quantized
+from schemas.settlement import Receipt, pair_key
 from schemas.topics import Topics
 from streams.charges import WITHDRAWN
 from streams.folding import Fact, Folded, Get, Output
+from streams.ledger.fold import ISSUER
 from streams.table import Shelf, Table
 
 MODULE = "payments"
@@ -79,6 +82,8 @@ class Kept(msgspec.Struct, array_like=True):
     captures: dict[str, KeptCapture] = {}
     request: KeptRequest | None = None
     emitted: bytes = b""
+    receipts: dict[str, bytes] = {}
+    """Digests of what the ledger was told last, by the pair of parties that it was told for."""
 
 
 _payments = Shelf(b"p", Kept, Kept)
@@ -123,13 +128,34 @@ class PaymentFold:
                     dirty[key] = None
         for key in dirty:
             kept = table.read(_payments, key)
-            value = record_of(key, kept).encode()
+            record = record_of(key, kept)
+            value = record.encode()
             digest = blake2b(value, digest_size=16).digest()
             if digest != kept.emitted:
                 kept.emitted = digest
                 table.write(_payments, key, kept)
                 outputs.append(Output(self.topics.payment_states.name, key.encode(), value))
+                outputs += self._receipts(record, kept)
         return Folded(table.changes(), outputs, counts)
+
+    def _receipts(self, record: PaymentRecord, kept: Kept) -> list[Output]:
+        """What was captured by card, as a receipt in the books of operator and terminal provider.
+
+        It is told again as a whole when it changes; a pair that it turns out not to be of is told of nothing.
+        """
+        pair = pair_key(record.operator, record.provider) if record.operator and record.currency else ""
+        told = []
+        for one in sorted({*kept.receipts, pair} - {""}):
+            captured = record.captured if one == pair and record.kind == "card" else quantized(_ZERO)
+            if not captured and one not in kept.receipts:
+                continue
+            event = _receipt(record, one, captured)
+            value = event.encode()
+            digest = blake2b(value, digest_size=16).digest()
+            if kept.receipts.get(one) != digest:
+                kept.receipts = {**kept.receipts, one: digest}
+                told.append(Output(self.topics.ledger.name, one.encode(), value))
+        return told
 
     def _quarantined(self, fact: Fact, error: Exception) -> Output:
         match error:
@@ -152,6 +178,40 @@ class PaymentFold:
         )
         key = f"{fact.topic}-{fact.partition}-{fact.offset}"
         return Output(self.topics.quarantine.name, key.encode(), record.encode())
+
+
+def _receipt(record: PaymentRecord, pair: str, captured: Decimal) -> Event:
+    """The event of a receipt, which has the id of the payment: the latest one counts."""
+    first, second = pair.split("|")
+    operator = second if first == record.provider else first
+    currency = record.currency or ""
+    at = max((one.at for one in record.captures if one.status != CaptureStatusCode.FAILED), default=0)
+    body = msgspec.json.encode(
+        Receipt(
+            id=f"CARD:{record.key}",
+            currency=currency,
+            amount=rounded(captured, currency),
+            received_on=at,
+            creditor=operator,
+            debtor=record.provider,
+            source="card",
+            text=record.reference,
+        )
+    )
+    path = [pair, record.key]
+    return Event(
+        id=event_id(ISSUER, "receipts", "PUT", path, body),
+        received_at=at,
+        sender=ISSUER,
+        version="2.3.0",
+        module="receipts",
+        method="PUT",
+        key="|".join(path),
+        path=path,
+        request_id=None,
+        correlation_id=None,
+        body=body,
+    )
 
 
 def _take(fact: Fact, table: Table) -> str | None:

@@ -356,7 +356,7 @@ def _derived(value: bytes) -> str | None:
         event = Event.decode(value)
     except UnknownSchemaError:
         return None
-    return f"{event.module} {event.id.hex()}" if event.sender == ISSUER else None
+    return f"{event.module} {event.key}" if event.sender == ISSUER else None
 
 
 def _digest(value: bytes) -> bytes:

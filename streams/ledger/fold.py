@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from schemas.codec import UnknownSchemaError, name_of
-from schemas.currencies import digits_of, is_known
+from schemas.currencies import is_known, rounded
 from schemas.keys import party_key
 from schemas.records import (
     ClaimRecord,
@@ -152,6 +152,7 @@ class KeptReceipt(msgspec.Struct, array_like=True):
     event_id: bytes
     entry: str | None = None
     emitted: bytes = b""
+    entries: int = 0
 
 
 class KeptInvoice(msgspec.Struct, array_like=True):
@@ -607,41 +608,56 @@ class _Batch:
 
     def _take_receipt(self, event: Event, pair: str) -> None:
         receipt = _body(event, Receipt)
+        ours = event.sender == ISSUER  # of a payment by card, told again when it changes
         known = self.table.find(_receipts, receipt.id)
         if known is not None:
-            if known.receipt != receipt:
+            if known.receipt == receipt:
+                return
+            if not ours:
                 raise _RefusedError("receipt_conflict", f"{receipt.id} is known with other content")
-            return
         if not is_known(receipt.currency):
             raise _RefusedError("unknown_currency", f"ISO 4217 has no currency {receipt.currency}")
-        if not receipt.amount or receipt.amount.quantize(Decimal(1).scaleb(-digits_of(receipt.currency))) != (
-            receipt.amount
-        ):
+        if rounded(receipt.amount, receipt.currency) != receipt.amount or not (receipt.amount or ours):
             raise _RefusedError("invalid_object", f"{receipt.amount} {receipt.currency} cannot be paid")
-        kept = KeptReceipt(receipt, event.id)
         if receipt.creditor and receipt.debtor:
             _held_to(pair, receipt.creditor, receipt.debtor)
-            name, book = self._book(receipt.creditor, receipt.debtor, receipt.currency)
-            statement, late = self._period(
-                book, receipt.creditor, receipt.debtor, receipt.currency, receipt.received_on
-            )
-            entry = posting.payment_of(
-                receipt,
-                receipt.creditor,
-                receipt.debtor,
-                sequence=book.sequence + 1,
-                statement=statement,
-                late=late,
-                event_id=event.id,
-            )
-            self._enter(name, book, entry)
-            kept.entry = entry.id
+        kept = known or KeptReceipt(receipt, event.id)
+        if kept.entry is not None:
+            self._post_receipt(kept, kept.receipt, event.id, kept.entry)
+            kept.entry = None
+        kept.receipt, kept.event_id = receipt, event.id
+        if receipt.creditor and receipt.debtor and receipt.amount:
+            kept.entry = self._post_receipt(kept, receipt, event.id, None).id
         self.table.write(_receipts, receipt.id, kept)
         if receipt.statement:
             waiting = self.table.read(_paying, receipt.statement)
-            waiting.append(receipt.id)
-            self.table.write(_paying, receipt.statement, waiting)
+            if receipt.id not in waiting:
+                waiting.append(receipt.id)
+                self.table.write(_paying, receipt.statement, waiting)
         self._tell_receipt(receipt.id)
+
+    def _post_receipt(
+        self, kept: KeptReceipt, receipt: Receipt, cause: bytes, reverses: str | None
+    ) -> EntryRecord:
+        creditor, debtor, currency = receipt.creditor, receipt.debtor, receipt.currency
+        assert creditor
+        assert debtor
+        name, book = self._book(creditor, debtor, currency)
+        statement, late = self._period(book, creditor, debtor, currency, receipt.received_on)
+        kept.entries += 1
+        entry = posting.payment_of(
+            receipt,
+            creditor,
+            debtor,
+            number=kept.entries,
+            sequence=book.sequence + 1,
+            statement=statement,
+            late=late,
+            event_id=cause,
+            reverses=reverses,
+        )
+        self._enter(name, book, entry)
+        return entry
 
     def _tell_receipt(self, receipt_id: str) -> None:
         kept = self.table.find(_receipts, receipt_id)

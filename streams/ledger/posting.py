@@ -78,18 +78,23 @@ def payment_of(
     creditor: str,
     debtor: str,
     *,
+    number: int,
     sequence: int,
     statement: str,
     late: bool,
     event_id: bytes,
+    reverses: str | None = None,
 ) -> EntryRecord:
-    """The posting of money received."""
-    amount = quantized(receipt.amount)
+    """The posting of money received, the receipt's `number`th; with `reverses`, it is taken back."""
+    amount = quantized(receipt.amount if reverses is None else -receipt.amount)
     legs = [(f"{debtor}:payable:{creditor}", -amount), (f"{creditor}:bank:{debtor}", amount)]
-    return _plain(
+    entry = _plain(
         Reference(creditor, debtor, receipt.currency, ""), receipt.id, legs, "payment", receipt.received_on,
         sequence=sequence, statement=statement, late=late, event_id=event_id,
     )  # fmt: skip
+    entry.id = _id(receipt.id, number, event_id, (), legs, reverses)
+    entry.reverses = reverses
+    return entry
 
 
 def rounding_of(

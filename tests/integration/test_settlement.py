@@ -33,7 +33,7 @@ from streams import replay
 from streams.ledger.statements import closed_statement
 from tests import month as months
 from tests.conftest import ROOT
-from tests.month import BILLION, FIRST, SECOND, Month
+from tests.month import BILLION, FIRST, SECOND
 from voltfold import settlement
 from voltfold.family import Family
 from voltfold.settings import Settings
@@ -56,14 +56,20 @@ def client_of(family: Family) -> Iterator[Client]:
         yield client
 
 
-async def tell(
-    family: Family, topics: Topics, month: Month, *told: tuple[str, list[tuple[bytes, Event]]]
-) -> None:
-    """Write events into topics, in order."""
-    async with AIOKafkaProducer(bootstrap_servers=family.kafka, acks="all", linger_ms=5) as producer:
-        for topic, records in told:
-            sent = [await producer.send(topic, event.encode(), key) for key, event in records]
-            await asyncio.gather(*sent)
+async def tell(family: Family, *told: tuple[str, list[tuple[bytes, Event]]]) -> None:
+    """Write events into topics, in order; while the broker is away, again: twice is once."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            async with AIOKafkaProducer(bootstrap_servers=family.kafka, acks="all", linger_ms=5) as producer:
+                for topic, records in told:
+                    sent = [await producer.send(topic, event.encode(), key) for key, event in records]
+                    await asyncio.gather(*sent)
+        except KafkaError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.5)
+        else:
+            return
 
 
 async def until(true: Callable[[], Any], seconds: float = 90.0) -> Any:
@@ -107,9 +113,9 @@ async def test_a_month_is_settled_whoever_is_killed_while_it_closes(family: Fami
     topics = Topics(family.settings.topic_prefix, family.settings.partitions)
     by_topic = {"tariffs": topics.tariffs.name, "locations": topics.locations.name}
     for event in month.objects:
-        await tell(family, topics, month, (by_topic[event.module], [(event.key.encode(), event)]))
+        await tell(family, (by_topic[event.module], [(event.key.encode(), event)]))
     cdrs = month.early[2 * len(months.OPERATORS) :]
-    await tell(family, topics, month, (topics.ledger.name, month.policies), (topics.sessions.name, cdrs))
+    await tell(family, (topics.ledger.name, month.policies), (topics.sessions.name, cdrs))
 
     def arrived(count: int) -> Callable[[], bool]:
         query = "SELECT countIf(kind != 'fee'), countIf(reason = 'cannot_be_priced') FROM claims"
@@ -134,7 +140,7 @@ async def test_a_month_is_settled_whoever_is_killed_while_it_closes(family: Fami
                     os.kill(pid, signal.SIGKILL)
 
     killing = asyncio.create_task(havoc())
-    await tell(family, topics, month, (topics.ledger.name, month.closings(FIRST)))
+    await tell(family, (topics.ledger.name, month.closings(FIRST)))
     seen = 0
     while seen < len(names):
 
@@ -148,9 +154,9 @@ async def test_a_month_is_settled_whoever_is_killed_while_it_closes(family: Fami
     assert seen == len(names)
 
     # What is late, what people decide and what is paid; then the second month, by command, twice.
-    await tell(family, topics, month, (topics.sessions.name, month.late))
+    await tell(family, (topics.sessions.name, month.late))
     await until(arrived(len(cdrs) + len(month.late)))
-    await tell(family, topics, month, (topics.ledger.name, month.money))
+    await tell(family, (topics.ledger.name, month.money))
     with client_of(family) as client:
         receipts = sum(event.module == "receipts" for _, event in month.money)
         await until(lambda: client.command("SELECT count() FROM receipts") == receipts)

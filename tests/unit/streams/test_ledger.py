@@ -393,6 +393,30 @@ def test_payments_are_posted_and_matched() -> None:
     assert [reason for reason, _ in books.refused] == ["receipt_conflict"]
 
 
+def test_what_was_captured_by_card_is_told_again_when_it_changes() -> None:
+    def card(amount: str, on: str) -> Event:
+        return msgspec.structs.replace(paid("CARD:X", amount, on=on, source="card"), sender="voltfold")
+
+    books = Books().hear(claim("C1"), card("12.10", "2026-03-16"), card("12.10", "2026-03-16"))
+    assert books.owed() == 0
+    books.hear(close(MARCH), card("10.00", "2026-03-17"))
+    assert books.owed() == Decimal("2.10")
+    assert [(one.amount, one.late) for one in books.entries if one.kind == "payment"] == [
+        (Decimal("-12.10"), False),
+        (Decimal("12.10"), True),
+        (Decimal("-10.00"), True),
+    ]
+    books.hear(card("0", "2026-03-18"))
+    assert books.owed() == Decimal("12.10")
+    assert (books.receipts["CARD:X"].amount, books.receipts["CARD:X"].entry_id) == (0, None)
+    books.hear(close(APRIL))
+    assert (books.statements[APRIL].payments, books.statements[APRIL].closing) == (
+        Decimal("-12.10"),
+        Decimal("12.10"),
+    )
+    assert books.refused == []
+
+
 def test_payments_that_match_nothing_are_listed() -> None:
     books = Books().hear(claim("C1"), close(MARCH))
     books.hear(

@@ -19,6 +19,7 @@ from streams.folding import Fact
 from streams.payments import PaymentFold
 from streams.replay import Memory
 from streams.sessions import SessionFold
+from tests.unit.streams.books import Books
 from tests.unit.streams.talk import TOKEN, TOPICS, Said, at, cdr, session
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "ocpi-examples" / "2.3.0"
@@ -147,8 +148,9 @@ def payments(*facts: Fact, cuts: Iterable[int] = ()) -> dict[str, PaymentRecord]
     found = {}
     for start, end in itertools.pairwise(places):
         for one in fold(list(facts[start:end])):
-            assert one.topic == TOPICS.payment_states.name, one
-            found[one.key.decode()] = PaymentRecord.decode(one.value or b"")
+            if one.topic != TOPICS.ledger.name:
+                assert one.topic == TOPICS.payment_states.name, one
+                found[one.key.decode()] = PaymentRecord.decode(one.value or b"")
     return found
 
 
@@ -175,6 +177,27 @@ def test_a_payment_from_its_request_to_its_capture() -> None:
     assert (found.status, found.issues, found.due, found.captured) == ("matched", [], 12, 12)
     assert found.difference == 0
     assert [(one.id, one.status, one.amount) for one in found.captures] == [("F1", "SUCCESS", 12)]
+
+
+def test_a_capture_is_a_receipt_in_the_books_and_told_again_when_it_changes() -> None:
+    """Whatever the batches: the last one counts."""
+    facts = [
+        *charged(ad_hoc(), bill(12)),
+        confirmed(12, "FAILED"),
+        confirmed(10, last_updated=at("12:11:00")),
+    ]
+    facts.append(confirmed(12, last_updated=at("12:12:00")))
+    for cuts in ((), (2, 3), (1, 2, 3, 4)):
+        fold, books = Memory(PaymentFold(TOPICS)), Books(TOPICS)
+        places = sorted({0, len(facts), *(cut for cut in cuts if cut < len(facts))})
+        for start, end in itertools.pairwise(places):
+            told = [one for one in fold(facts[start:end]) if one.topic == TOPICS.ledger.name]
+            books.fold([Fact(one.topic, 0, 0, one.key, one.value) for one in told])
+        assert books.refused == []
+        assert [(one.amount, one.source, one.outcome) for one in books.receipts.values()] == [
+            (12, "card", "on_account")
+        ]
+        assert books.owed("NL*TNM", PTP) == -12
 
 
 @pytest.mark.parametrize(
