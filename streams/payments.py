@@ -39,7 +39,7 @@ from schemas.settlement import Receipt, pair_key
 from schemas.topics import Topics
 from streams.charges import WITHDRAWN
 from streams.folding import Fact, Folded, Get, Output
-from streams.ledger.fold import ISSUER
+from streams.ledger.state import ISSUER
 from streams.table import Shelf, Table
 
 MODULE = "payments"

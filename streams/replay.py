@@ -47,7 +47,7 @@ from schemas.topics import Topic, Topics
 from streams.clock import MODULE as CLOCK
 from streams.folding import Fact, Fold, Output
 from streams.ledger import LedgerFold
-from streams.ledger.fold import ISSUER
+from streams.ledger.state import ISSUER
 from streams.payments import PaymentFold
 from streams.references import MODULE as REFERENCES
 from streams.references import references_of
