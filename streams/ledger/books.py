@@ -21,6 +21,7 @@ from streams.ledger.settling import (
 )
 from streams.ledger.state import (
     BOOKS,
+    CLOSED,
     POLICIES,
     Book,
     KeptClaim,
@@ -53,9 +54,14 @@ class Books:
         """The statement for a service at this moment, and whether its own period was closed before."""
         late = at < book.closed_until
         when = max(at, book.closed_until)
-        policy = self._policy(creditor, debtor, when)
-        period = period_of(policy.period, policy.time_zone, when)
-        name = reference_of(creditor, debtor, currency, period.label)
+        while True:
+            policy = self._policy(creditor, debtor, when)
+            period = period_of(policy.period, policy.time_zone, when)
+            name = reference_of(creditor, debtor, currency, period.label)
+            if self.table.find(CLOSED, name) is None:
+                break
+            # By another time zone than it was closed in, its period still runs.
+            late, when = True, period.end
         if name not in book.open:
             start = max(period.start, book.closed_until)
             book.open = {**book.open, name: statements.Sums(start, period.end, {}, {})}

@@ -377,6 +377,16 @@ def test_a_period_that_begins_before_the_last_closing_begins_with_it() -> None:
     assert (week.opening, week.closing) == (Decimal("12.1"), Decimal("24.2"))
 
 
+def test_a_closed_statement_gets_no_line_when_the_time_zone_changes() -> None:
+    books = Books().hear(policy(time_zone="Asia/Tokyo"), claim("C1"), close(MARCH))
+    books.hear(
+        policy(time_zone="UTC", since="2026-03-31", on="2026-05-01"), claim("C2", on="2026-03-31T20:00")
+    )
+    assert [(one.statement, one.late) for one in books.entries] == [(MARCH, False), (APRIL, True)]
+    books.hear(close(APRIL))
+    assert books.statements[APRIL].opening == Decimal("12.1")
+
+
 # -- payments ------------------------------------------------------------------------------------------------
 
 
