@@ -303,9 +303,9 @@ class Courier:
             status = self._status(connection)
             if status is None:
                 continue
+            if connection.has("HUB"):
+                continue  # 2.3.0 has no such role (types "Role"), and of those behind it a hub tells itself
             for role in connection.roles:
-                if role.role == "HUB":
-                    continue  # 2.3.0 has no such role (types "Role")
                 key = object_key(role.country_code, role.party_id, role.role)
                 if key not in best or order.index(status) < order.index(best[key][0]):
                     best[key] = (status, role)

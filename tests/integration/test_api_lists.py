@@ -481,6 +481,11 @@ def _filled(references: Json | None) -> Json | None:
 # Hub client info
 
 
+def ids_of(found: list[Json]) -> list[tuple[str, str]]:
+    """Parties and roles."""
+    return [(one["party_id"], one["role"]) for one in found]
+
+
 def test_hub_client_info(api: Api, emsp: Partner, cpo: Partner) -> None:
     """Another hub tells of its parties, and everybody else hears it; of those that are ours it may not."""
     hub = platform(api, ("HUB", "EU", "HUB"))
@@ -511,9 +516,10 @@ def test_hub_client_info(api: Api, emsp: Partner, cpo: Partner) -> None:
             hub.http.put("/ocpi/2.2.1/receiver/hubclientinfo/SE/OTH", json=info), 200, 2001, "party_id"
         )
     is_refusal(hub.http.get("/ocpi/2.2.1/receiver/hubclientinfo/SE/NIL"), 404, 2000, "Unknown")
-    for partner in (emsp, cpo, hub):
+    assert ids_of(listed(hub, sender("2.2.1", "hubclientinfo"))) == [("OWN", "HUB")], "FAR is its own"
+    for partner in (emsp, cpo):
         found = listed(partner, sender("2.2.1", "hubclientinfo"), limit=1)
-        assert [(one["party_id"], one["role"]) for one in found] == [("FAR", "CPO"), ("OWN", "HUB")]
+        assert ids_of(found) == [("FAR", "CPO"), ("OWN", "HUB")]
         assert found[0] == later
     newer = listed(emsp, sender("2.3.0", "hubclientinfo"))
     assert [one["role"] for one in newer] == ["CPO", "OTHER"], "2.3.0 knows no role HUB"
