@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,5 +96,29 @@ def test_lists_are_pulled_whatever_befalls_their_pages(house: Api) -> None:
                 one.query for one in tnm.requests("GET", "/sender/locations") if "date_from" in one.query
             ]
             assert asked, "from where the last one ended"
+        finally:
+            courier.kill()
+
+
+def test_a_courier_that_dies_in_the_middle_of_a_pull_goes_on_there(house: Api) -> None:
+    """Every object once, and not again from the first page."""
+    courier = Courier(house, {"VOLTFOLD_COURIER_MEMBER": "two"})
+    with running(version="2.3.0", roles=(("CPO", "BE", "OPX"),), page=2) as opx:
+        own = {"country_code": "BE", "party_id": "OPX"}
+        opx.lists["locations"] = [a_location("2.3.0", f"L{n}", **own) for n in range(60)]
+        opx.mood = lambda seen: 0.25 if "/sender/locations" in seen.path else None
+        connect(house, opx, "opx")
+        try:
+            courier.start()
+            eventually(lambda: listed(house, opx, "BE*OPX*L20") == 1)
+            courier.kill()
+            before = len(opx.requests("GET", "/sender/locations"))
+            opx.mood = None
+            courier.start()
+            eventually(lambda: listed(house, opx, "BE*OPX*L59") == 1)
+            told = Counter(event.key for _, event in events(house, "locations"))
+            assert {told[f"BE*OPX*L{n}"] for n in range(60)} == {1}
+            after = opx.requests("GET", "/sender/locations")[before:]
+            assert after[0].query.get("offset", "0") != "0"
         finally:
             courier.kill()
