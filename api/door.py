@@ -41,6 +41,7 @@ Send = Callable[[Message], Awaitable[None]]
 _Fixed = tuple[tuple[int, str], ...]
 
 CREDENTIALS = "credentials"  # the one module whose URL names no interface, and that CREDENTIALS_TOKEN_A opens
+_CONFIGURATION = (CREDENTIALS, "hubclientinfo")  # modules that are never routed
 _DRAIN = 8  # of a body that is too large, so many times the limit is read, that its sender hears the answer
 _ROUTING = (b"ocpi-to-country-code", b"ocpi-to-party-id", b"ocpi-from-country-code", b"ocpi-from-party-id")
 _LONGEST_ID = 255  # of X-Request-ID and X-Correlation-ID, which are advised to be GUIDs
@@ -156,7 +157,7 @@ class Door:
                         scope["query_string"], base_url, b"", headers.routes(), headers.authorization,
                     )  # fmt: skip
                     answer = await self._serve(call, headers, body)
-                    if headers.routing is not None:
+                    if headers.routing is not None and module not in _CONFIGURATION:
                         answer = _routed(answer, call.routing)
         except Refusal as refusal:
             answer = refusal.answer
@@ -183,7 +184,12 @@ class Door:
         route = call.route
         resource, partner = route.resource, call.partner
         if resource.module != CREDENTIALS and not partner.is_through:
-            raise _UNAUTHORIZED  # transport_and_format "Authorization header": CREDENTIALS_TOKEN_A
+            # It may have registered a moment ago, and our view not know it yet.
+            await self._view.catch_up(self._parties)
+            now = self._registry.find(headers.authorization)
+            if now is None or not now.is_through:
+                raise _UNAUTHORIZED  # transport_and_format "Authorization header": CREDENTIALS_TOKEN_A
+            call.partner = partner = now
         if not _may(call):
             raise self._refuse(call)
         handle = self._handlers[resource.handler]
