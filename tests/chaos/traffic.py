@@ -45,10 +45,14 @@ _PLACE = {
 
 @dataclass
 class Expected:
-    """What must be known of a session at the end. Energy in kWh, money in EUR after taxes."""
+    """What must be known of a session at the end. Energy in kWh, money in EUR after taxes.
+
+    `periods`: how many; a session without any is one period to those who ask for its use.
+    """
 
     kwh: Decimal
     status: str
+    periods: int
     billed: Decimal | None = None
     verdict: str | None = None
 
@@ -57,37 +61,47 @@ class Expected:
 class Model:
     """Folded from accepted requests alone."""
 
+    token: str = ""
     sessions: dict[str, Expected] = field(default_factory=dict)
     accepted: int = 0
     tried: int = 0
+    full: int = 0
 
 
 class Door:
     """Sends requests until they are accepted."""
 
-    def __init__(
-        self, client: aiohttp.ClientSession, api: Callable[[], str], token: str, model: Model
-    ) -> None:
+    def __init__(self, client: aiohttp.ClientSession, api: Callable[[], str], model: Model) -> None:
         self._client = client
         self._api = api
-        self._model = model
-        encoded = base64.b64encode(token.encode()).decode()
+        self.model = model
+        encoded = base64.b64encode(model.token.encode()).decode()
         self._headers = {"Authorization": f"Token {encoded}", "Content-Type": "application/json"}
 
     async def send(self, method: str, path: str, body: Json) -> None:
         """Until the answer is a success. Any refusal that is the sender's fault is a failure of the test."""
-        content = json.dumps(body).encode()
+        await self._until_answered(method, path, json.dumps(body).encode())
+
+    async def get(self, path: str) -> Json:
+        """An object, as the door has it."""
+        found: Json = json.loads(await self._until_answered("GET", path, None))["data"]
+        return found
+
+    async def _until_answered(self, method: str, path: str, content: bytes | None) -> str:
         deadline = time.monotonic() + 180
         while True:
-            self._model.tried += 1
+            self.model.tried += 1
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
                 url = f"{self._api()}/ocpi/2.3.0/receiver/{path}"
                 async with self._client.request(method, url, data=content, headers=self._headers) as answer:
                     text = await answer.text()
                     if answer.status in (200, 201):
                         assert json.loads(text)["status_code"] == 1000, (method, path, text)
-                        self._model.accepted += 1
-                        return
+                        self.model.accepted += 1
+                        return text
+                    if answer.status == 503 and "in flight" in text:
+                        assert int(answer.headers["Retry-After"]) > 0
+                        self.model.full += 1
                     assert answer.status in (429, 500, 502, 503), (method, path, answer.status, text)
             assert time.monotonic() < deadline, f"{method} {path}: the door stayed shut"
             await asyncio.sleep(random.uniform(0.05, 0.3))
@@ -102,6 +116,23 @@ class Door:
             writer.write(b'Content-Length: 900\r\n\r\n{"id": "half')
             await writer.drain()
             writer.close()
+
+
+async def crowd(door: Door, id_: str, many: int) -> None:
+    """Many connections at once PUT the same new session, each its own update of it; the newest one counts."""
+    begun = datetime(2026, 1, 5, 8, tzinfo=UTC)
+    bodies = [_put(id_, begun, Decimal(number), number, [], "ACTIVE") for number in range(many)]
+    random.Random(id_).shuffle(bodies)
+    newest = max(bodies, key=lambda body: str(body["last_updated"]))
+    sent = [asyncio.create_task(door.send("PUT", f"sessions/NL/TNM/{id_}", body)) for body in bodies]
+    try:
+        for done in asyncio.as_completed(sent):
+            await done
+    finally:
+        for task in sent:
+            task.cancel()
+        await asyncio.gather(*sent, return_exceptions=True)
+    door.model.sessions[id_] = Expected(Decimal(newest["kwh"]), "ACTIVE", 0)
 
 
 async def station(door: Door, name: str, seed: int, model: Model, until: Callable[[], bool]) -> None:
@@ -119,7 +150,7 @@ async def _session(door: Door, id_: str, dice: random.Random, model: Model) -> N
     kwh, minutes, periods = Decimal(0), 0, []
     body = _put(id_, begun, kwh, minutes, [], "ACTIVE")
     await door.send("PUT", path, body)
-    expected = model.sessions[id_] = Expected(kwh, "ACTIVE")
+    expected = model.sessions[id_] = Expected(kwh, "ACTIVE", 0)
     first = body
     for _ in range(dice.randrange(1, 6)):
         start, minutes = minutes, minutes + 5
@@ -138,7 +169,7 @@ async def _session(door: Door, id_: str, dice: random.Random, model: Model) -> N
             await door.send("PUT", path, first)  # older than what is known: changes nothing
         if dice.random() < 0.05:
             await door.cut(path)
-        expected.kwh = kwh
+        expected.kwh, expected.periods = kwh, len(periods)
     if dice.random() < 0.8:
         cost = kwh * PRICE
         if wrong := dice.random() < 0.1:
