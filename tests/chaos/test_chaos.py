@@ -80,13 +80,7 @@ async def _traffic(up: Up, seed: int) -> Model:
             )
             for number in range(STATIONS)
         ]
-        havoc = asyncio.create_task(_havoc(up, seed))
-        try:
-            await asyncio.gather(*stations, _crowds(door, seed, deadline))
-        finally:
-            havoc.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await havoc
+        await asyncio.gather(*stations, _crowds(door, seed, deadline), _havoc(up, seed, deadline))
     done = havoc_log(up)
     sys.stderr.write(
         f"\nseed {seed}: {len(model.sessions)} sessions, {model.accepted} requests accepted of "
@@ -114,13 +108,13 @@ async def _crowds(door: Door, seed: int, deadline: float) -> None:
         await crowd(door, f"CROWD{number}", CROWD)
 
 
-async def _havoc(up: Up, seed: int) -> None:
+async def _havoc(up: Up, seed: int, deadline: float) -> None:
     """Kill or pause one process after the other. A paused one is woken; its supervisor may kill it before."""
     dice = random.Random(seed)
     roles = sorted(up.said["pids"])
     asleep: list[int] = []
     try:
-        while True:
+        while time.monotonic() < deadline:
             await asyncio.sleep(dice.uniform(0.3, 2.5))
             name = dice.choice(roles)
             pause = dice.uniform(0.5, 12) if dice.random() < 0.35 else 0.0
