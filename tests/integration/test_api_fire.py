@@ -7,6 +7,7 @@ import concurrent.futures
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -342,6 +343,52 @@ def test_requests_in_flight_are_finished(api: Api, cpo: Partner, tmp_path: Path,
 
 
 # Several processes on one port
+
+
+def test_it_asks_for_patience_before_it_holds_too_much(
+    api: Api, cpo: Partner, tmp_path: Path, new_id: NewId
+) -> None:
+    """More requests, or bytes of bodies, than an API process may hold are answered 503, with Retry-After."""
+    settings = {"VOLTFOLD_MAX_IN_FLIGHT": "2", "VOLTFOLD_MAX_IN_FLIGHT_BYTES": "5000"}
+    own = Api(api.kafka, api.topics, tmp_path, settings=settings).start()
+    partner, id_ = cpo.at(own), new_id()
+    url = partner.url("2.3.0", "sessions", id_)
+    session = a_session("2.3.0", id_)
+
+    def begun(length: int) -> socket.socket:
+        """A request whose body has not come yet."""
+        held = socket.create_connection(("127.0.0.1", own.port))
+        lines = [f"PUT {url} HTTP/1.1", "Host: x", "Content-Type: application/json"]
+        lines += [f"{name}: {value}" for name, value in authorization(partner.token).items()]
+        held.sendall("\r\n".join([*lines, f"Content-Length: {length}", "", "{"]).encode())
+        return held
+
+    def is_refused(held: int, what: str) -> None:
+        _until("they are under way", lambda: _in_flight(own) == held)
+        answer = partner.put("2.3.0", "sessions", session, id_)
+        is_refusal(answer, 503, 3000, what)
+        assert int(answer.headers["Retry-After"]) > 0
+
+    try:
+        assert partner.put("2.3.0", "sessions", session, id_).status_code == 201
+        waiting = [begun(2000), begun(2000)]
+        is_refused(2, "too many requests in flight")
+        waiting.pop().close()
+        waiting.pop().close()
+        _until("those that went away hold nothing", lambda: _in_flight(own) == 0)
+        assert partner.put("2.3.0", "sessions", session, id_).status_code == 200
+        waiting = [begun(4900)]
+        is_refused(1, "too many bytes in flight")
+        waiting.pop().close()
+    finally:
+        own.kill()
+
+
+def _in_flight(api: Api) -> float:
+    """How many requests a process says that it works on."""
+    metrics = httpx.get(f"{api.url}/metrics").text
+    (line,) = (line for line in metrics.splitlines() if line.startswith("voltfold_api_requests_in_flight"))
+    return float(line.split()[-1])
 
 
 def test_several_processes_share_a_port(api: Api, cpo: Partner, tmp_path: Path, new_id: NewId) -> None:
