@@ -30,6 +30,7 @@ import httpx
 import psutil
 import pytest
 
+from analytics import queries
 from tests.chaos.traffic import PRICE, TARIFF, VAT, Door, Expected, Model, crowd, station
 from tests.e2e.test_up import Up, voltfold
 
@@ -58,6 +59,7 @@ async def test_whatever_dies_every_figure_stands(seed: int, tmp_path: Path) -> N
     try:
         model = await _traffic(up, seed)
         await _settled(up, model)
+        await asyncio.to_thread(_sound, up)
         await _answered(up, model)
         checked = await asyncio.to_thread(voltfold, "replay", "--check", "--json", "--data", str(up.folder))
         assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -190,6 +192,14 @@ def _differences(up: Up, model: Model) -> list[str]:
         *([f"{askew} entries out of balance"] if askew != "0" else []),
         *([f"{quarantined} in quarantine"] if quarantined != "0" else []),
     ]
+
+
+def _sound(up: Up) -> None:
+    """The ledger's own invariants: nothing posted twice, no number missing, no statement misstated."""
+    with up.client() as client:
+        for row in queries.run(client, "books_balance"):
+            wrong = {name: count for name, count in row.items() if name not in ("currency", "entries")}
+            assert not any(wrong.values()), row
 
 
 async def _answered(up: Up, model: Model) -> None:

@@ -104,7 +104,7 @@ class Door:
                         self.model.full += 1
                     assert answer.status in (429, 500, 502, 503), (method, path, answer.status, text)
             assert time.monotonic() < deadline, f"{method} {path}: the door stayed shut"
-            await asyncio.sleep(random.uniform(0.05, 0.3))
+            await asyncio.sleep(random.uniform(0.1, 0.5))
 
     async def cut(self, path: str) -> None:
         """Begin a request and cut the connection in the middle of its body: it must leave no trace."""
