@@ -15,6 +15,7 @@ import msgspec
 from api.answers import Answer, Refusal, Status, invalid
 from api.calls import Call
 from api.forwarding import Forwarder, Party
+from api.payments import Payments
 from schemas.keys import party_key
 from schemas.ocpi import wire
 from schemas.ocpi.requests import COMMANDS, CommandResponse, CommandResponseType
@@ -27,8 +28,9 @@ _RESERVATION = "reservation"
 class Commands:
     """Handlers of both interfaces."""
 
-    def __init__(self, forwarder: Forwarder) -> None:
+    def __init__(self, forwarder: Forwarder, payments: Payments) -> None:
         self._forwarder = forwarder
+        self._payments = payments
 
     async def receive(self, call: Call) -> Answer:
         """A command, to be passed on (Receiver Interface, "POST Method"). Raises Refusal."""
@@ -64,6 +66,8 @@ class Commands:
         found = await self._forwarder.ask(call, asked, target, "POST", lambda _: f"{url}/{name}", body)
         if name == "RESERVE_NOW" and found.result == CommandResponseType.ACCEPTED:
             await self._forwarder.remember(call, _RESERVATION, sender, command.reservation_id, receiver)
+        if name == "START_SESSION" and found.result == CommandResponseType.ACCEPTED:
+            await self._payments.authorized(call, command, sender, receiver)
         return Answer(200, Status.SUCCESS, "Success", wire.encode("command_response", call.version, found))
 
     async def result(self, call: Call) -> Answer:

@@ -29,6 +29,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from rocksdict import WriteBatch
 
+from api.addressed import parcel_of, receiver
 from api.config import ApiConfig
 from api.ingress import Ingress
 from api.log import Log, LogUnavailableError
@@ -46,6 +47,7 @@ from schemas.ocpi import wire
 from schemas.ocpi.platforms import ClientInfo, ConnectionStatus
 from schemas.records import DeliveryRecord, Event, event_id, moment
 from streams import objects, pulls, requests
+from streams.concerns import ADDRESSED
 from streams.deliveries import (
     SECOND,
     Circuit,
@@ -176,7 +178,11 @@ class Courier:
                     or connection.endpoint(module, "RECEIVER") is None
                 ):
                     continue
-                if addressee(connection, module, found) is not None:
+                if module in ADDRESSED:
+                    to = receiver(connection, module, key, objects.head(state).concerns)
+                else:
+                    to = addressee(connection, module, found)
+                if to is not None:
                     self._mark(writes, Mark(connection.id, event.received_at, module, key))
 
     def _connections(self) -> list[Connection]:
@@ -767,6 +773,8 @@ class Lane:
         now = digest(body)
         if before is not None and before.digest == now:
             return None
+        if mark.module in ADDRESSED:
+            return self._addressed(connection, mark, state, before is not None and bool(before.digest), now)
         if state is None:
             if before is None or mark.module != "tariffs":
                 return None  # it never got there
@@ -780,6 +788,19 @@ class Lane:
             connection, mark.module, found, self._config.api.party, gone=state is None,
             place=self._place(connection, mark.module, found),
         )  # fmt: skip
+        return (Outcome.UNSUPPORTED if made is None else made), now
+
+    def _addressed(
+        self, connection: Connection, mark: Mark, state: bytes | None, again: bool, now: bytes
+    ) -> tuple[Parcel | Outcome, bytes] | None:
+        """The request that brings what is for one party."""
+        if state is None and not (again and mark.module == "invoicereconciliation"):
+            return None
+        if state is not None:
+            concerns = objects.head(state).concerns
+            if receiver(connection, mark.module, mark.key, concerns) is None:
+                return None
+        made = parcel_of(connection, mark.module, mark.key, state, again=again)
         return (Outcome.UNSUPPORTED if made is None else made), now
 
     def _place(self, connection: Connection, module: str, found: Any) -> Any:

@@ -33,6 +33,9 @@ LISTED = {
     "locations": b"L",
     "tokens": b"K",
     HUB_CLIENT_INFO: b"H",
+    "terminals": b"M",
+    "confirmations": b"F",
+    "invoicereconciliation": b"I",
 }
 """Modules with lists, and what stands for each in the index."""
 

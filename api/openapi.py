@@ -158,7 +158,7 @@ def _operation(route: Route) -> dict[str, Any]:
     resource = route.resource
     schema = _schema(route, resource.sends)
     answered: dict[str, Any] | None = _schema(route, resource.answers)
-    if resource.handler in ("objects", "client_infos") and route.method != "GET":
+    if resource.handler in _WRITERS and route.method != "GET":
         answered = None
     if resource.listed:
         answered = {"type": "array", "items": answered}
@@ -196,7 +196,7 @@ def _operation(route: Route) -> dict[str, Any]:
     elif route.method == "PATCH":
         patch = {
             "type": "object",
-            "required": ["last_updated"],
+            "required": [] if resource.kind == "terminal" else ["last_updated"],
             "properties": {"last_updated": {"type": "string", "format": "date-time"}},
             "description": f"The fields of {resource.title} that change.",
         }
@@ -212,6 +212,11 @@ def _schema(route: Route, kind: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{wire.schema_name(kind, route.version)}"}
 
 
+_WRITERS = (
+    *("objects", "client_infos", "terminals", "terminals_created", "terminals_activated"),
+    *("terminals_deactivated", "confirmations_created", "reconciliation"),
+)
+"""Handlers that answer a write without data."""
 _LENGTHS = {
     "country_code": 2,
     "party_id": 3,

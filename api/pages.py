@@ -30,7 +30,7 @@ from schemas.ocpi.objects import DateTime, utc
 from schemas.records import micros
 from schemas.topics import Topic
 from streams import objects
-from streams.concerns import EVERYBODY
+from streams.concerns import ADDRESSED, EVERYBODY
 
 log = logging.getLogger("voltfold.api")
 
@@ -93,6 +93,9 @@ class Pages:
             **{name: getattr(config.topics, name) for name in ("locations", "tariffs", "tokens", "sessions")},
             "cdrs": config.topics.sessions,
             HUB_CLIENT_INFO: config.topics.client_info,
+            "terminals": config.topics.terminals,
+            "confirmations": config.topics.payments,
+            "invoicereconciliation": config.topics.ledger,
         }
         self._settle = config.settle
         self._view = view
@@ -113,14 +116,14 @@ class Pages:
 
     def _wanted(self, call: Call, question: Asked) -> Wanted:
         """The list that a caller may see. What belongs to parties on its own platform is not told it."""
-        module, partner = call.module, call.partner
+        module, partner = call.route.resource.kept, call.partner
         own = tuple(sorted({role.key for role in partner.connection.roles}))
         since, until = question.since, question.until
         if module == HUB_CLIENT_INFO:  # a configuration module, which knows no routing
             return Wanted(module, (EVERYBODY,), since, until, without=own)
         parties = self._parties.behind(call, call.route.resource.callers)
         owner = self._parties.wanted(call)
-        if module in ("sessions", "cdrs"):
+        if module in ("sessions", "cdrs") or module in ADDRESSED:
             return Wanted(module, tuple(sorted(parties)), since, until, owner)
         return Wanted(module, (EVERYBODY,), since, until, owner, own)
 
@@ -152,7 +155,7 @@ class Pages:
             state = self._view.get(wanted.module, key)
             if state is not None and objects.head(state).concerns in wanted.concerning:
                 try:
-                    parts.append(self._said(call, state))
+                    parts.append(self._said(call, wanted.module, state))
                     size += len(parts[-1])
                 except (ValueError, ArithmeticError) as error:  # what a version cannot say
                     log.warning("%s %s cannot be said in %s: %s", wanted.module, key, call.version, error)
@@ -162,9 +165,9 @@ class Pages:
                 await asyncio.sleep(0)
         return b"[%s]" % b",".join(parts), len(keys)
 
-    def _said(self, call: Call, state: bytes) -> bytes:
+    def _said(self, call: Call, module: str, state: bytes) -> bytes:
         """An object in the version of the call."""
-        module, kind = call.module, objects.KINDS[call.module]
+        kind = objects.KINDS[module]
         if call.version == "2.3.0" and module != HUB_CLIENT_INFO:
             return objects.body(state)
         found: Any = objects.load(module, state)

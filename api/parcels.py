@@ -17,9 +17,9 @@ from api.peer import Routing
 from schemas.keys import party_key
 from schemas.ocpi import wire
 from streams import objects
-from streams.concerns import OPERATORS, PROVIDERS, READERS, concerned
+from streams.concerns import ADDRESSED, OPERATORS, PROVIDERS, READERS, concerned
 
-MODULES = ("locations", "tariffs", "tokens", "sessions", "cdrs", "hubclientinfo")
+MODULES = ("locations", "tariffs", "tokens", "sessions", "cdrs", "hubclientinfo", *sorted(ADDRESSED))
 """What is pushed to platforms, each to its receiver interface."""
 
 

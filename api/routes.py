@@ -61,6 +61,7 @@ class Resource:
     optional_body: bool = False
     listed: bool = False  # answers a list, page by page
     sends: str = ""  # the kind in the body of a request, where it is not `kind`
+    store: str = ""  # the module that its objects are kept under, where it is not `module`
     answers: str = ""  # the kind in an answer's data, where it is not `kind`
     outcomes: tuple[Outcome, ...] = ()
 
@@ -68,6 +69,11 @@ class Resource:
     def id_name(self) -> str:
         """The field of the body that the URL's last identifier must equal."""
         return "uid" if self.ids[-1].endswith("_uid") else "id"
+
+    @property
+    def kept(self) -> str:
+        """The module that its objects are kept under."""
+        return self.store or self.module
 
     @property
     def owned(self) -> bool:
@@ -181,6 +187,35 @@ _AUTHORIZED = (
     Outcome(200, 4003, "the receiver is not connected, or has no such module"),
     Outcome(404, 2004, "nobody has such a token"),
 )
+_230 = ("2.3.0",)
+_READ = (
+    Outcome(200, 1000, "the object, as it was acknowledged last"),
+    Outcome(404, 2000, "no such object for the caller"),
+)
+_MANY = Outcome(200, 2002, "several providers have such an object, and none is named")
+_STATED = (
+    Outcome(200, 1000, "kept; Location says where it can be read; it was known already"),
+    Outcome(201, 1000, "kept; Location says where it can be read"),
+    Outcome(200, 4001, "the party that is named is not known"),
+)
+_PTP_ASKED = (
+    Outcome(200, 1000, "the provider has agreed; kept"),
+    Outcome(200, 2002, "it cannot be told which provider it is for"),
+    Outcome(200, 4000, "the provider's answer is none"),
+    Outcome(200, 4001, "the provider is not known"),
+    Outcome(200, 4002, "the provider did not answer in time"),
+    Outcome(200, 4003, "the provider is not connected, or has no such module"),
+)
+_PAYMENTS: dict[str, object] = {"section": "mod_payments", "versions": _230}
+_TERMINALS, _CONFIRMATIONS = "=terminals", "=financial-advice-confirmations"
+_PARTNERS = ("CPO", "EMSP")
+_RECORDS: dict[str, object] = {
+    "callers": _PARTNERS,
+    "section": "mod_invoice_reconciliation",
+    "versions": _230,
+    "topic": "ledger",
+    "handler": "reconciliation",
+}
 _CLIENT = ("client_country_code", "client_party_id")
 """In an URL: a party that need not be the caller."""
 
@@ -313,6 +348,91 @@ RESOURCES = (
             Outcome(201, 1000, "kept; it is new"),
             Outcome(404, 2000, "the caller is no hub"),
         ),
+    ),
+    _resource(
+        "payments", "terminal", "Terminals", (_TERMINALS,), "GET",
+        callers=("CPO",), store="terminals", **_PAYMENTS, **_PAGED,
+    ),
+    _resource(
+        "payments", "terminal", "Terminal", (_TERMINALS, "terminal_id"), "GET",
+        callers=("CPO",), role="sender", handler="terminals", outcomes=(*_READ, _MANY), **_PAYMENTS,
+    ),
+    _resource(
+        "payments", "terminal", "Terminal", (_TERMINALS, "terminal_id"), "PUT PATCH",
+        callers=("CPO",), role="sender", handler="terminals", sends="terminal_update",
+        outcomes=(
+            Outcome(200, 1000, "kept, and brought to the provider; changes the fields that it names"),
+            Outcome(404, 2000, "no such object for the caller"),
+            _MANY,
+        ),
+        **_PAYMENTS,
+    ),
+    _resource(
+        "payments", "", "Activation of a terminal", (_TERMINALS, "=activate"), "POST",
+        callers=("CPO",), role="sender", handler="terminals_activated", sends="terminal_update",
+        outcomes=_PTP_ASKED, **_PAYMENTS,
+    ),
+    _resource(
+        "payments", "", "Deactivation of a terminal", (_TERMINALS, "terminal_id", "=deactivate"), "POST",
+        callers=("CPO",), role="sender", handler="terminals_deactivated", optional_body=True,
+        outcomes=(*_PTP_ASKED, Outcome(404, 2000, "no such object for the caller")), **_PAYMENTS,
+    ),
+    _resource(
+        "payments", "terminal", "Terminal", (_TERMINALS,), "POST",
+        callers=("PTP",), handler="terminals_created", sends="new_terminal", outcomes=_STATED, **_PAYMENTS,
+    ),
+    _resource(
+        "payments", "terminal", "Terminal", (_TERMINALS, "terminal_id"), "GET",
+        callers=("PTP",), handler="terminals_here", outcomes=_READ, **_PAYMENTS,
+    ),
+    _resource(
+        "payments", "financial_advice_confirmation", "Financial Advice Confirmations", (_CONFIRMATIONS,),
+        "GET", callers=("CPO",), store="confirmations", **_PAYMENTS, **_PAGED,
+    ),
+    _resource(
+        "payments", "financial_advice_confirmation", "Financial Advice Confirmation",
+        (_CONFIRMATIONS, "financial_advice_confirmation_id"), "GET",
+        callers=("CPO",), role="sender", handler="confirmations", outcomes=(*_READ, _MANY), **_PAYMENTS,
+    ),
+    _resource(
+        "payments", "financial_advice_confirmation", "Financial Advice Confirmation", (_CONFIRMATIONS,),
+        "POST", callers=("PTP",), handler="confirmations_created", outcomes=_STATED, **_PAYMENTS,
+    ),
+    _resource(
+        "payments", "financial_advice_confirmation", "Financial Advice Confirmation",
+        (_CONFIRMATIONS, "financial_advice_confirmation_id"), "GET",
+        callers=("PTP",), handler="confirmations_here", outcomes=_READ, **_PAYMENTS,
+    ),
+    _resource(
+        "invoicereconciliation", "invoice_reconciliation", "InvoiceReconciliationRecords", (), "GET",
+        callers=_PARTNERS, section="mod_invoice_reconciliation", versions=_230, **_PAGED,
+    ),
+    _resource(
+        "invoicereconciliation", "invoice_reconciliation", "InvoiceReconciliationRecord", (*OWNER, "id"),
+        "GET DELETE", **_RECORDS,
+    ),
+    _resource(
+        "invoicereconciliation", "invoice_reconciliation", "InvoiceReconciliationRecord", (*OWNER, "id"),
+        "PUT",
+        outcomes=(
+            Outcome(200, 1000, "kept; replaced it, or is older than what is known and did not"),
+            Outcome(200, 2002, "it cannot be told whom it is for"),
+            Outcome(200, 4001, "the party that is named is not known"),
+            Outcome(201, 1000, "kept; it is new"),
+        ),
+        **_RECORDS,
+    ),
+    _resource(
+        "invoicereconciliation", "invoice_reconciliation", "InvoiceReconciliationRecord", (*OWNER, "id"),
+        "POST", creates=True,
+        outcomes=(
+            Outcome(200, 1000, "known already with the same content; nothing changed"),
+            Outcome(200, 2002, "it cannot be told whom it is for"),
+            Outcome(200, 4001, "the party that is named is not known"),
+            Outcome(201, 1000, "kept; Location says where it can be read"),
+            Outcome(403, 2001, "the body's party is not the sender's"),
+        ),
+        **_RECORDS,
     ),
 )  # fmt: skip
 

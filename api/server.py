@@ -33,9 +33,11 @@ from api.metrics import VIEW_LAG
 from api.openapi import document
 from api.pages import Pages
 from api.partners import Registry
+from api.payments import Payments
 from api.peer import Peers
 from api.pricing import Pricing
 from api.profiles import Profiles
+from api.reconciliation import Reconciliation
 from api.view import View
 
 
@@ -88,7 +90,8 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     forwarder = Forwarder(config, log, view, registry, peers)
-    commands, profiles = Commands(forwarder), Profiles(forwarder)
+    payments = Payments(config, log, view, registry, forwarder)
+    commands, profiles = Commands(forwarder, payments), Profiles(forwarder)
     pages = Pages(config, view, registry)
     # Who answers: the names are those of `Resource.handler`.
     handlers: dict[str, Handler] = {
@@ -103,6 +106,15 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
         "lists": pages.page,
         "parts": pages.get,
         "authorizations": Authorizations(config, view, registry, forwarder).handle,
+        "terminals_created": payments.create,
+        "terminals_here": payments.terminal_here,
+        "terminals": payments.terminal,
+        "terminals_activated": payments.activate,
+        "terminals_deactivated": payments.deactivate,
+        "confirmations_created": payments.confirm,
+        "confirmations_here": payments.confirmation_here,
+        "confirmations": payments.confirmation,
+        "reconciliation": Reconciliation(config, log, view, registry, forwarder).handle,
         "client_infos": ClientInfos(config, log, view, registry).handle,
     }
     app.door = Door(config, registry, view, handlers, Pricing(config, view))

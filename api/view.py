@@ -35,7 +35,7 @@ from api.lists import HUB_CLIENT_INFO, LISTED, Lists
 from api.log import RETRY_SECONDS, Ends, LogUnavailableError
 from api.partners import MODULE as PARTIES
 from api.partners import Registry
-from schemas.codec import UnknownSchemaError
+from schemas.codec import UnknownSchemaError, name_of
 from schemas.records import Event
 from schemas.topics import Topic
 from streams.objects import FORMAT, fold_object
@@ -371,6 +371,10 @@ class View:
         for partition, records in batch.items():
             for record in records:
                 try:
+                    if (
+                        name_of(record.value) != "event"
+                    ):  # what the sessions say, in topics of payments and the ledger
+                        continue
                     event = Event.decode(record.value)
                     if event.module == PARTIES:
                         self._registry.fold(event)

@@ -82,7 +82,7 @@ class Topics:
         """What partners said, and what the read view follows."""
         return [
             *(self.sessions, self.tariffs, self.locations, self.tokens, self.parties),
-            *(self.commands, self.client_info),
+            *(self.commands, self.client_info, self.terminals, self.payments, self.ledger),
         ]
 
     @property

@@ -3,7 +3,8 @@
 A session and a CDR concern the party whose token they carry. What operators publish concerns everybody who
 reads it, a token every operator, and the state of a party everybody: there the role decides alone
 (terminology "Typical OCPI implementations per Role"; transport_and_format "Broadcast Push", where OTHER
-counts as a provider; payments add PTP).
+counts as a provider; payments add PTP). A terminal, a confirmation of a capture and an invoice reconciliation
+record concern the party that their event names.
 
 Pure.
 """
@@ -21,6 +22,9 @@ READERS = frozenset(("EMSP", "NSP", "NAP", "SCSP", "OTHER", "PTP", "HUB"))
 """Roles that are told of what operators publish."""
 OPERATORS = frozenset(("CPO", "HUB"))
 """Roles that are told of tokens."""
+
+ADDRESSED = frozenset(("terminals", "confirmations", "invoicereconciliation"))
+"""Modules whose objects do not say whom they are for: their events do, behind the object's identifiers."""
 
 EVERYBODY = ""
 NOBODY = "*"

@@ -21,10 +21,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from schemas.keys import owner_of
+from schemas.keys import owner_of, party_key
 from schemas.ocpi import wire
 from schemas.records import Event, micros
-from streams.concerns import concerned
+from streams import terminals
+from streams.concerns import ADDRESSED, NOBODY, concerned
 
 FORMAT = 2  # of a state; another number makes every view build itself again
 
@@ -35,6 +36,9 @@ KINDS = {
     "locations": "location",
     "tokens": "token",
     "hubclientinfo": "client_info",
+    terminals.MODULE: "terminal",
+    "confirmations": "financial_advice_confirmation",
+    "invoicereconciliation": "invoice_reconciliation",
 }
 PARTS = {1: "evse", 2: "connector"}
 _CANONICAL = "2.3.0"
@@ -136,7 +140,12 @@ def _fold_whole(module: str, state: State | None, event: Event, logged_at: int) 
     """PUT or PATCH of a whole object. None: nothing changes."""
     kind = KINDS[module]
     current = None
-    if event.method == "PUT":
+    if module == terminals.MODULE:
+        current = None if state is None else wire.decode(kind, _CANONICAL, state.body)
+        new = terminals.after(current, event)
+        if new is None:
+            return None
+    elif event.method == "PUT" or (module in ADDRESSED and event.method == "POST"):
         new = wire.decode(kind, event.version, event.body, party=owner_of(event.key))
     elif state is None:
         return None
@@ -154,7 +163,12 @@ def _fold_whole(module: str, state: State | None, event: Event, logged_at: int) 
             seen |= _still_seen(current or wire.decode(kind, _CANONICAL, state.body), new, state.seen)
     seen[_WHOLE] = [*seen.get(_WHOLE, []), event.id]
     created = logged_at if state is None else state.created
-    return State(stamp, created, concerned(module, new), seen, wire.encode(kind, _CANONICAL, new))
+    concerns = concerned(module, new)
+    if module in ADDRESSED:
+        concerns = (
+            party_key(*event.path[3:5]) if len(event.path) >= 5 else state.concerns if state else NOBODY
+        )
+    return State(stamp, created, concerns, seen, wire.encode(kind, _CANONICAL, new))
 
 
 def _still_seen(old: Any, new: Any, seen: dict[str, list[bytes]]) -> dict[str, list[bytes]]:

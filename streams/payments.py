@@ -42,10 +42,10 @@ from streams.folding import Fact, Folded, Get, Output
 from streams.ledger.state import ISSUER
 from streams.table import Shelf, Table
 
-MODULE = "payments"
-CONFIRMATIONS = "financial-advice-confirmations"
-"""First part of the path of a confirmation's event."""
-COMMANDS = "commands"
+MODULE = "confirmations"
+"""Of the events of Financial Advice Confirmations."""
+AUTHORIZATIONS, START = "authorizations", "START_SESSION"
+"""Of copies of accepted StartSessions, and the first part of their path."""
 _ZERO = Decimal(0)
 _BEFORE = frozenset({"PENDING", "RESERVATION", "ACTIVE"})
 
@@ -226,10 +226,10 @@ def _take(fact: Fact, table: Table) -> str | None:
         kept.charges[name] = charge
     else:
         event = Event.decode(value)
-        if event.module == MODULE and event.path[:1] == [CONFIRMATIONS]:
+        if event.module == MODULE:
             found = wire.decode("financial_advice_confirmation", event.version, event.body)
             changed = _capture(kept, found, event)
-        elif event.module == COMMANDS and event.path[:1] == ["START_SESSION"]:
+        elif event.module == AUTHORIZATIONS and event.path[:1] == [START]:
             changed = _request(kept, event)
         else:
             raise _RefusedError("unknown_module", f"{event.method} of {event.module} does not belong here")

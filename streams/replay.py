@@ -156,9 +156,7 @@ class _Replay:
         """Fold every fact; `expected` then has a digest of the latest value of every key."""
         topics = self.topics
         consumer = await self._connect()
-        spans = [
-            await self._span(consumer, topic) for topic in [*topics.facts, *self._ordered, *self._written]
-        ]
+        spans = [await self._span(consumer, topic) for topic in [*topics.facts, *self._written]]
         self._total = sum(end - start for span in spans for start, end in span.values())
         async for facts in self._facts(topics.tariffs, topics.locations):
             self.events += len(facts)

@@ -276,7 +276,8 @@ class Invoices(Books):
                 "last_updated": moment(event.received_at).isoformat().replace("+00:00", "Z"),
             }
         )
-        path = [country, party, record.reference]
+        other = reference.debtor if issue == "direct" else reference.creditor
+        path = [country, party, record.reference, *other.split("*")]
         issued = Event(
             id=event_id(ISSUER, MODULE, "POST", path, body),
             received_at=event.received_at,

@@ -189,6 +189,8 @@ class Platform:
                 return _envelope(None)
             case ["ocpi", _, "sender", "sessions", _, "charging_preferences"]:
                 return _envelope("ACCEPTED")
+            case ["ocpi", _, "receiver" | "sender", "payments" | "invoicereconciliation", *_]:
+                return _envelope(None)
             case ["results", *_]:
                 return _envelope(None)
             case ["ocpi", _, "receiver", module, country, party, *rest] if module in self.received:
@@ -223,6 +225,7 @@ class Platform:
     def endpoints(self) -> list[Json]:
         """Of all modules, in both roles."""
         modules = [*RECEIVES, "cdrs", "commands", "chargingprofiles", "credentials"]
+        modules += ["payments", "invoicereconciliation"]
         found = []
         for module in modules:
             for role in ("receiver", "sender"):

@@ -42,10 +42,9 @@ MAY_IMPORT = {
 """What of ours each floor may import besides itself, with all that lies below such a name."""
 
 PURE = (
-    *("authorization", "concerns"),
-    *("banking", "charges", "clock", "deliveries", "folding", "index", "invoicing", "ledger", "objects"),
-    *("overdue", "payments", "pricing", "pulls", "references", "requests", "sessions", "settlement"),
-    *("table", "versions"),
+    *("authorization", "banking", "charges", "clock", "concerns", "deliveries", "folding", "index"),
+    *("invoicing", "ledger", "objects", "overdue", "payments", "pricing", "pulls", "references"),
+    *("requests", "sessions", "settlement", "table", "terminals", "versions"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""
 

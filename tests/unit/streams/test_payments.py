@@ -100,7 +100,7 @@ def confirmed(amount: float, status: str = "SUCCESS", identifier: str = "F1", **
         }
         | changes
     ).encode()
-    return told("payments", ["financial-advice-confirmations", identifier], body)
+    return told("confirmations", ["AT", "PAY", identifier], body)
 
 
 def requested() -> Fact:
@@ -110,7 +110,7 @@ def requested() -> Fact:
         "response_url": "https://ptp.example/1", "token": token, "location_id": "L1", "evse_uid": "E1",
         "authorization_reference": REFERENCE,
     }  # fmt: skip
-    return told("commands", ["START_SESSION"], json.dumps(start).encode())
+    return told("authorizations", ["START_SESSION"], json.dumps(start).encode())
 
 
 def told(module: str, path: list[str], body: bytes, key: str = KEY) -> Fact:
@@ -303,8 +303,8 @@ def test_a_reference_that_changes_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("name", ["create", "example_success", "example_failure"])
 def test_the_specification_s_confirmations_are_folded(name: str) -> None:
     body = (EXAMPLES / f"payment_financial_advice_confirmation_{name}.json").read_bytes()
-    path = ["financial-advice-confirmations", json.loads(body)["id"]]
-    found = payment(told("payments", path, body), *charged(bill(4.4)))
+    path = ["AT", "PAY", json.loads(body)["id"]]
+    found = payment(told("confirmations", path, body), *charged(bill(4.4)))
     if name == "example_failure":
         assert (found.status, found.captured) == ("failed", 0)
     else:
@@ -316,8 +316,8 @@ def test_the_specification_s_confirmations_are_folded(name: str) -> None:
     [
         (Fact("t", 0, 0, b"K", b"nonsense"), "unreadable"),
         (Fact("t", 0, 0, b"K", None), "unreadable"),
-        (told("payments", ["financial-advice-confirmations", "F"], b"{}"), "invalid_object"),
-        (told("payments", ["terminals", "T"], b"{}"), "unknown_module"),
+        (told("confirmations", ["AT", "PAY", "F"], b"{}"), "invalid_object"),
+        (told("terminals", ["AT", "PAY", "T"], b"{}"), "unknown_module"),
         (told("sessions", ["NL", "TNM", "S"], b"{}"), "unknown_module"),
     ],
 )
