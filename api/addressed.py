@@ -28,14 +28,23 @@ Party = tuple[str, str]
 
 
 def receiver(connection: Connection, module: str, key: str, concerns: str) -> Party | None:
-    """The party on a platform that an object is for: whom it concerns, or a terminal's provider."""
+    """The party on a platform that an object is for: whom it concerns, or a terminal's provider.
+
+    None: nobody there, or the platform has no interface for it.
+    """
     owner = "*".join(key.split("*", 2)[:2])
     for role in connection.roles:
-        if role.key == concerns and role.role in _RECEIVERS[module]:
-            return role.country_code, role.party_id
-        if module == "terminals" and role.key == owner and role.role == "PTP":
+        back = module == "terminals" and role.key == owner and role.role == "PTP"
+        if (back or (role.key == concerns and role.role in _RECEIVERS[module])) and _url(
+            connection, module, back=back
+        ):
             return role.country_code, role.party_id
     return None
+
+
+def _url(connection: Connection, module: str, *, back: bool) -> str | None:
+    where = "invoicereconciliation" if module == "invoicereconciliation" else "payments"
+    return connection.endpoint(where, "SENDER" if back else "RECEIVER")
 
 
 def parcel_of(
@@ -50,8 +59,7 @@ def parcel_of(
     concerns = NOBODY if state is None else objects.head(state).concerns
     to = receiver(connection, module, key, concerns)
     back = module == "terminals" and to is not None and f"{to[0]}*{to[1]}".upper() == f"{country}*{party}"
-    where = "invoicereconciliation" if module == "invoicereconciliation" else "payments"
-    url = connection.endpoint(where, "SENDER" if back else "RECEIVER")
+    url = _url(connection, module, back=back)
     if url is None:
         return None
     url = url.rstrip("/")

@@ -175,7 +175,7 @@ class Courier:
                 if (
                     (connection.registered_at or 0) > event.received_at
                     or _speaks(connection, event.sender)
-                    or connection.endpoint(module, "RECEIVER") is None
+                    or (module not in ADDRESSED and connection.endpoint(module, "RECEIVER") is None)
                 ):
                     continue
                 if module in ADDRESSED:

@@ -143,8 +143,8 @@ def _fold_whole(module: str, state: State | None, event: Event, logged_at: int) 
     if module == terminals.MODULE:
         current = None if state is None else wire.decode(kind, _CANONICAL, state.body)
         new = terminals.after(current, event)
-        if new is None:
-            return None
+        if new is None or (state is not None and event.id in state.seen.get(_WHOLE, [])):
+            return None  # which, coming again without last_updated, would look newer than it is
     elif event.method == "PUT" or (module in ADDRESSED and event.method == "POST"):
         new = wire.decode(kind, event.version, event.body, party=owner_of(event.key))
     elif state is None:
