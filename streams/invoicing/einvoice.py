@@ -145,10 +145,10 @@ def _rates(lines: Sequence[Line]) -> Iterator[Decimal]:
             raise InvoiceError(
                 f"{line.cdr_id or line.entry_id} bears {len(named)} taxes; EN 16931 knows one VAT a line"
             )
-        if not named or not _tax(line):
+        if named and named[0].percentage is not None:
+            yield _plain(named[0].percentage)
+        elif not _tax(line):
             yield Decimal(0)
-        elif (rate := named[0].percentage) is not None:
-            yield _plain(rate)
         else:
             yield _plain(_fitting(line, [*candidates, _whole_tenths(_tax(line), line.before_taxes)]))
 

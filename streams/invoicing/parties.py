@@ -75,7 +75,7 @@ class MissingDetailsError(ValueError):
 def checked(details: PartyDetails) -> PartyDetails:
     """The details in one spelling: codes in capitals, without blanks. Raises ValueError naming the field."""
     changes: dict[str, str] = {
-        name: re.sub(r"[\s.]", "", getattr(details, name)).upper()
+        name: re.sub(r"[\s.-]", "", getattr(details, name)).upper()
         for name in ("country_code", "party_id", "country", "vat_id", "iban", "bic", "zero_tax")
     }
     for name in details.__struct_fields__:

@@ -191,6 +191,12 @@ def test_taxes_without_a_rate() -> None:
     assert [row.rate for row in overall.vat] == [Decimal(19)]
 
 
+def test_a_tax_that_rounds_to_nothing() -> None:
+    """Is a tax of its rate, and the line is none without tax."""
+    found = figures(closed([entry(1, "0.01", "21", "0.00"), entry(2, "10.00")]), "AE")
+    assert [(row.category, row.rate, row.base) for row in found.vat] == [("S", 21, Decimal("10.01"))]
+
+
 def test_refusals() -> None:
     """Each says what is wrong."""
     statement = closed([entry(1, "10.00")])
