@@ -17,6 +17,8 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from struct import Struct
 from typing import Any, NamedTuple
 
 import msgspec
@@ -150,32 +152,34 @@ class Lists:
         """Keep the index in step with a state, in the same write. Call `written` after it."""
         before = None if old is None else head(old)
         after = None if new is None else head(new)
-        if before and after and before.place == after.place:
+        if before and after and before.created == after.created and before.concerns == after.concerns:
             if before.last_updated != after.last_updated:
                 self._put(module, key, before, after, writes)
             return
         if before:
             self._put(module, key, before, None, writes)
         if after:
-            self._put(module, key, None, after, writes)
-            prefix = _prefix(module, after.concerns)
-            if after.created > self._newest.get(prefix, (0, 0.0))[0]:
+            prefix = self._put(module, key, None, after, writes)
+            known = self._newest.get(prefix)
+            if known is None or after.created > known[0]:
                 self._newest[prefix] = (after.created, time.monotonic())
 
     def _put(
         self, module: str, key: str, before: Head | None, after: Head | None, writes: WriteBatch
-    ) -> None:
+    ) -> bytes:
         there = before or after
         assert there is not None
-        created, concerns = there.place
-        prefix, position = _prefix(module, concerns), _number(created) + key.encode()
+        prefix = _prefix(module, there.concerns)
+        position = _number(there.created) + key.encode()
         stamp = None if after is None else _number(after.last_updated)
         if stamp is None:
             writes.delete(prefix + position)
         else:
             writes.put(prefix + position, stamp)
-        was = None if before is None else _number(before.last_updated)
-        self._changes.append(_Change(prefix, position, was, stamp))
+        if self._queries:
+            was = None if before is None else _number(before.last_updated)
+            self._changes.append(_Change(prefix, position, was, stamp))
+        return prefix
 
     def written(self) -> None:
         """The changes told of are in the store."""
@@ -299,13 +303,18 @@ def prefixes(wanted: Wanted) -> tuple[bytes, ...]:
     return tuple(_prefix(wanted.module, party) for party in wanted.concerning)
 
 
+@lru_cache(4096)
 def _prefix(module: str, party: str) -> bytes:
     return _INDEX + LISTED[module] + party.encode() + _BETWEEN
 
 
 def _number(micros: int) -> bytes:
     """Bytes that sort as microseconds do, those before 1970 in front."""
-    return (micros + (1 << 63)).to_bytes(8, "big")
+    return _pack(micros + _OFFSET)
+
+
+_pack = Struct(">Q").pack
+_OFFSET = 1 << 63
 
 
 def _without_prefix(items: Iterator[tuple[bytes, bytes]], prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

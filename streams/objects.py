@@ -55,11 +55,6 @@ class Head(msgspec.Struct, array_like=True):
     created: int
     concerns: str
 
-    @property
-    def place(self) -> tuple[int, str]:
-        """Where it stands in lists."""
-        return self.created, self.concerns
-
 
 class State(Head, array_like=True):
     """What is kept. `seen`: by part ("" is the whole), ids of the events with its last_updated."""

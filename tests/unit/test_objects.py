@@ -280,7 +280,7 @@ def test_a_cdr_is_created_when_the_log_had_it_first(order: list[tuple[int, int, 
         state = fold_object("cdrs", state, one, logged_at)
     assert state is not None
     assert said(state, "cdrs")["remark"] == "a"
-    assert head(state).place == (5, "DE*TNM")
+    assert (head(state).created, head(state).concerns) == (5, "DE*TNM")
 
 
 @given(st.lists(minutes, min_size=1, max_size=5))
@@ -291,4 +291,5 @@ def test_an_object_stays_where_it_was_created(found: list[int]) -> None:
         token = {**a_session("2.3.0", "1")["cdr_token"], "party_id": f"P{minute:02}"}
         state = fold_object("sessions", state, put(minute, cdr_token=token), at)
         assert head(state or b"").last_updated == last_updated(state or b"")
-    assert head(state or b"").place == (10, f"NL*P{max(found):02}")
+    found_in = head(state or b"")
+    assert (found_in.created, found_in.concerns) == (10, f"NL*P{max(found):02}")
