@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import clickhouse_connect
+import hypothesis
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from clickhouse_connect.driver.client import Client
@@ -28,6 +29,12 @@ from voltfold.processes import die_with_parent
 from voltfold.topics import create_topics
 
 ROOT = Path(__file__).parent.parent
+
+# How fast an example is depends on what else the machine does, and says nothing of what is right.
+hypothesis.settings.register_profile(
+    "voltfold", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("voltfold")
 
 
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
