@@ -113,7 +113,7 @@ class Courier:
         self.vault = config.api.vault or Vault(key_in(config.api.data))
         self.peers = Peers(timeout=config.api.partner_timeout, per_host=2 * config.in_flight)
         ingress = Ingress(config.api, self.log, self.view)
-        self.puller = Puller(ingress, self.view, self.registry, self.peers, self.vault)
+        self.puller = Puller(ingress, self.view, self.registry, self.peers, self.vault, config.api.party)
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._pulling = asyncio.Semaphore(_PULLS)
         self._lanes: dict[str, Lane] = {}
@@ -805,11 +805,7 @@ class Lane:
 
     def _place(self, connection: Connection, module: str, found: Any) -> Any:
         """The location that a session of 2.1.1 embeds, if it is known."""
-        if module != "sessions" or connection.version != "2.1.1":
-            return None
-        key = object_key(found.country_code, found.party_id, found.location_id)
-        state = self._courier.view.get("locations", key)
-        return None if state is None else objects.load("locations", state)
+        return self._courier.view.place(module, found) if connection.version == "2.1.1" else None
 
     def _result(self, connection: Connection, mark: Mark) -> tuple[Parcel | Outcome, bytes] | None:
         """The result of a request, to be posted where whoever asked wants it (mod_commands "POST Method")."""

@@ -116,6 +116,7 @@ class Door:
         pricing: Pricing,
     ) -> None:
         self._limits = config.limits
+        self._party = config.party
         self._public_url = config.public_url.rstrip("/") if config.public_url else None
         self._parties = view.partitions(config.topics.parties)
         self._registry = registry
@@ -132,6 +133,7 @@ class Door:
         headers = Headers(scope["headers"])
         body = _Body(receive, self._limits.body, self._limits.body_timeout)
         module = ""
+        routed: Routing | None = None
         self._in_flight += 1
         IN_FLIGHT.inc()
         try:
@@ -146,7 +148,12 @@ class Door:
                 module = "pricing"
                 answer = await self._price(scope, partner, headers, body)
             else:
-                route, ids = self._find(scope)
+                try:
+                    route, ids = self._find(scope)
+                except Refusal:
+                    if not partner.is_through and not _opens(scope):
+                        raise _UNAUTHORIZED from None
+                    raise
                 base_url = self._base_url(scope, headers)
                 if route is None:
                     answer = self._versions(ids, partner, base_url)
@@ -156,9 +163,9 @@ class Door:
                         route, ids, partner, headers.request_id, headers.correlation_id,
                         scope["query_string"], base_url, b"", headers.routes(), headers.authorization,
                     )  # fmt: skip
+                    if module not in _CONFIGURATION and headers.routing is not None:
+                        routed = call.routing
                     answer = await self._serve(call, headers, body)
-                    if headers.routing is not None and module not in _CONFIGURATION:
-                        answer = _routed(answer, call.routing)
         except Refusal as refusal:
             answer = refusal.answer
         except LogUnavailableError as error:
@@ -169,6 +176,8 @@ class Door:
         finally:
             self._in_flight -= 1
             IN_FLIGHT.dec()
+        if routed is not None:
+            answer = _routed(answer, routed, self._party)
         if answer.http >= 400 and not body.complete:
             await body.drain(self._limits.body * _DRAIN)
         await respond(
@@ -487,18 +496,26 @@ def _may(call: Call) -> bool:
     return not partner.roles.isdisjoint(resource.callers)
 
 
-def _routed(answer: Answer, routing: Routing) -> Answer:
-    """The answer with the routing headers turned round (transport_and_format "Message Routing Headers")."""
+def _routed(answer: Answer, routing: Routing, ours: tuple[str, str]) -> Answer:
+    """The answer with the routing headers turned round; who named no receiver is answered by us.
+
+    Spec: transport_and_format "Message Routing Headers": in any answer of a functional module, refusals too.
+    """
+    country_code, party_id = routing.to or ours
     names = [
         (b"OCPI-to-country-code", routing.from_country_code),
         (b"OCPI-to-party-id", routing.from_party_id),
-    ]
-    names += [
-        (b"OCPI-from-country-code", routing.to_country_code),
-        (b"OCPI-from-party-id", routing.to_party_id),
+        (b"OCPI-from-country-code", country_code),
+        (b"OCPI-from-party-id", party_id),
     ]
     headers = tuple((name, value.encode("latin-1")) for name, value in names if value)
     return msgspec.structs.replace(answer, headers=(*headers, *answer.headers))
+
+
+def _opens(scope: Scope) -> bool:
+    """Whether a path is one that CREDENTIALS_TOKEN_A opens: versions, a version's details, credentials."""
+    segments = str(scope["path"]).strip("/").split("/")[1:]
+    return len(segments) < 2 or segments[1] == CREDENTIALS
 
 
 def _nowhere(scope: Scope) -> Refusal:

@@ -88,17 +88,9 @@ class Ingress:
             found = objects.part(found, call.ids[3:])
             if found is None:
                 raise _unknown(call)
-        place = self._place(found) if (resource.kind, call.version) == ("session", "2.1.1") else None
-        data = wire.encode(resource.kind, call.route.version, found, place=place)
+        place = self._view.place(resource.module, found) if call.version == "2.1.1" else None
+        data = wire.encode(resource.kind, call.version, found, place=place)
         return Answer(200, Status.SUCCESS, "Success", data)
-
-    def _place(self, session: Any) -> Any | None:
-        """The location that a session of 2.1.1 embeds, if it is known here."""
-        if not session.location_id:
-            return None
-        key = object_key(session.country_code, session.party_id, session.location_id)
-        state = self._view.get("locations", key)
-        return None if state is None else objects.load("locations", state)
 
     def _keys(self, call: Call) -> list[tuple[str, tuple[str, ...]]]:
         """Keys that the URL may mean, with the identifiers in them that are no segments of it."""

@@ -174,11 +174,7 @@ class Pages:
         if module == HUB_CLIENT_INFO and call.version == "2.3.0" and found.role == "HUB":
             # types "Role" of 2.3.0 has no hub any more.
             found = msgspec.structs.replace(found, role=type(found.role)("OTHER"))
-        place = None
-        if call.version == "2.1.1" and module == "sessions":
-            key = object_key(found.country_code, found.party_id, found.location_id)
-            if (known := self._view.get("locations", key)) is not None:
-                place = objects.load("locations", known)
+        place = self._view.place(module, found) if call.version == "2.1.1" else None
         return wire.encode(kind, call.version, found, place=place)
 
     async def get(self, call: Call) -> Answer:

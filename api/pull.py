@@ -21,7 +21,7 @@ from api.answers import Refusal
 from api.calls import Call
 from api.ingress import Ingress
 from api.partners import Connection, Partner, Registry
-from api.peer import Page, PeerError, Peers, with_query
+from api.peer import Page, PeerError, Peers, Routing, with_query
 from api.routes import ROUTES, Route
 from api.vault import SealError, Vault
 from api.view import View
@@ -71,10 +71,32 @@ def _routes() -> dict[tuple[str, str], Route]:
     }
 
 
+def _routing(connection: Connection, ours: tuple[str, str]) -> Routing | None:
+    """Who asks for a list, and whom: the hub, or the one party that there is on the platform.
+
+    A platform of several parties is asked for all of them, so none is named.
+    """
+    if connection.version == "2.1.1":
+        return None
+    if connection.hub_party_id:
+        return Routing(ours, (connection.hub_party_id[:2], connection.hub_party_id[2:]))
+    parties = {(role.country_code, role.party_id) for role in connection.roles}
+    return Routing(ours, parties.pop() if len(parties) == 1 else None)
+
+
 class Puller:
     """Carries out pulls."""
 
-    def __init__(self, ingress: Ingress, view: View, registry: Registry, peers: Peers, vault: Vault) -> None:
+    def __init__(
+        self,
+        ingress: Ingress,
+        view: View,
+        registry: Registry,
+        peers: Peers,
+        vault: Vault,
+        party: tuple[str, str],
+    ) -> None:
+        self._party = party
         self._ingress = ingress
         self._view = view
         self._registry = registry
@@ -98,7 +120,9 @@ class Puller:
             if pull.state != RUNNING:
                 pull = msgspec.structs.replace(pull, state=RUNNING, began=pull.began or _now())
             told = 0.0
-            pages = self._peers.pages(start, token, plain=connection.plain_token)
+            pages = self._peers.pages(
+                start, token, plain=connection.plain_token, routing=_routing(connection, self._party)
+            )
             async for page in pages:
                 pull = await self._take(pull, page, partner)
                 if page.next_url and time.monotonic() - told > _TELL:

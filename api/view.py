@@ -36,8 +36,10 @@ from api.log import RETRY_SECONDS, Ends, LogUnavailableError
 from api.partners import MODULE as PARTIES
 from api.partners import Registry
 from schemas.codec import UnknownSchemaError, name_of
+from schemas.keys import object_key
 from schemas.records import Event
 from schemas.topics import Topic
+from streams import objects
 from streams.objects import FORMAT, fold_object
 from streams.pulls import MODULE as PULLS
 from streams.pulls import fold_pull
@@ -169,6 +171,13 @@ class View:
         assert self._db is not None
         found: bytes | None = self._db.get(_TAGS[module] + key.encode())
         return found
+
+    def place(self, module: str, found: Any) -> Any:
+        """The location that a session of 2.1.1 embeds; None where it is not known, and for other objects."""
+        if module != "sessions":
+            return None
+        state = self.get("locations", object_key(found.country_code, found.party_id, found.location_id))
+        return None if state is None else objects.load("locations", state)
 
     def partition(self, topic: Topic, key: str) -> TopicPartition:
         """The partition that Kafka's default partitioner gives a key."""

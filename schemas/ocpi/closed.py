@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from schemas.ocpi.objects import PowerType
+from schemas.ocpi.platforms import Role
 
 _TOKENS_211 = frozenset(("OTHER", "RFID"))
 _TOKENS_221 = _TOKENS_211 | {"AD_HOC_USER", "APP_USER"}
@@ -89,6 +90,11 @@ def _or_drop(known: frozenset[str]) -> _Rule:
     return rule
 
 
+def _role(role: Role) -> Role:
+    """Payment terminal providers came with 2.3.0."""
+    return Role.OTHER if role is Role.PTP else role
+
+
 _RULES: Mapping[str, Mapping[tuple[str, str], _Rule]] = {
     "2.2.1": {
         ("Token", "type"): _else(_TOKENS_221, "OTHER"),
@@ -101,6 +107,8 @@ _RULES: Mapping[str, Mapping[tuple[str, str], _Rule]] = {
         ("Location", "parking_type"): _else(_PARKING_221, None),
         ("Image", "category"): _else(_IMAGES, "OTHER"),
         ("EnvironmentalImpact", "category"): _or_drop(_IMPACTS),
+        ("ClientInfo", "role"): _role,
+        ("CredentialsRole", "role"): _role,
     },
     "2.1.1": {
         ("Token", "type"): _else(_TOKENS_211, "OTHER"),

@@ -120,8 +120,9 @@ UNSAID: dict[tuple[str, str], Mapping[str, str]] = {
     ("authorization_info", "2.2.1"): _under("token", _TOKEN_221),
     ("credentials", "2.2.1"): {
         "hub_party_id": "the role HUB",
-        "roles": "of a hub, the role HUB alone",
+        "roles": "of a hub, the role HUB alone; OTHER for PTP",
     },
+    ("client_info", "2.2.1"): {"role": "OTHER for PTP"},
     ("session", "2.1.1"): {
         "country_code": _OWNER,
         "party_id": _OWNER,
