@@ -18,6 +18,7 @@ from tests.month import BILLION, FIRST, SECOND, Month
 from tests.unit.streams.books import TOPICS, Books
 
 SESSIONS = 20_000
+pytestmark = pytest.mark.timeout(600)  # half a minute's work, on a machine that does nothing else
 
 
 class Run:
