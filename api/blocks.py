@@ -31,11 +31,15 @@ class Blocks:
     def add(self, position: bytes) -> None:
         """Count one that is not counted yet."""
         self.total += 1
-        if self.exact:
+        if position > self._last:
+            self._last = position
+            if self.exact or self._counts[-1] >= self._size:
+                self._starts.append(position)
+                self._counts.append(1)
+            else:
+                self._counts[-1] += 1
+        elif self.exact:
             insort(self._starts, position)
-            self._counts.append(1)
-        elif position > self._last and self._counts[-1] >= self._size:
-            self._starts.append(position)
             self._counts.append(1)
         else:
             block = bisect_right(self._starts, position) - 1
@@ -43,7 +47,6 @@ class Blocks:
                 self._starts[0] = position
                 block = 0
             self._counts[block] += 1
-        self._last = max(self._last, position)
         if len(self._starts) > self._most:
             self._halve()
 

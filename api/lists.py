@@ -108,9 +108,11 @@ class Query:
     async def count(self, entries: Iterator[tuple[bytes, bytes]]) -> None:
         """Count all entries as they are now."""
         self._later = []
-        async for position, stamp in _in_slices(entries):
+        for number, (position, stamp) in enumerate(entries, 1):
             if self.matches(position, stamp):
                 self.blocks.add(position)
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
         later, self._later, self._counted = self._later, None, True
         for change in later:
             self.keep_up(change)

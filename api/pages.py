@@ -36,6 +36,7 @@ log = logging.getLogger("voltfold.api")
 
 LARGEST_PAGE = 500
 _PAGE_BYTES = 4 << 20  # a page ends with the object that makes it larger
+_AT_ONCE = 8  # pages that are put together at the same time; each may hold that much
 _SLICE = 16  # objects between two turns of the event loop
 _LARGEST = (1 << 63) - 1
 
@@ -98,6 +99,7 @@ class Pages:
             "invoicereconciliation": config.topics.ledger,
         }
         self._settle = config.settle
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._view = view
         self._parties = Parties(registry, config.party)
 
@@ -106,7 +108,8 @@ class Pages:
         question = asked(call.query)
         wanted = self._wanted(call, question)
         page = await self._find(wanted, question)
-        data, count = await self._read(call, wanted, page.keys)
+        async with self._turns:
+            data, count = await self._read(call, wanted, page.keys)
         headers = [(b"x-total-count", b"%d" % page.total), (b"x-limit", b"%d" % question.limit)]
         after = question.offset + count
         if count and after < page.total:
