@@ -16,7 +16,7 @@ import msgspec
 
 
 class Status(IntEnum):
-    """OCPI status codes (chapter "Status codes", the same in 2.2.1 and 2.3.0)."""
+    """OCPI status codes (chapter "Status codes")."""
 
     SUCCESS = 1000
     CLIENT_ERROR = 2000

@@ -75,7 +75,7 @@ class Resource:
         """The module that its objects are kept under."""
         return self.store or self.module
 
-    @property
+    @cached_property
     def owned(self) -> bool:
         """Whether the URL begins with the party that the object belongs to, which must be the caller."""
         return self.ids[:2] == OWNER and self.role == "receiver"

@@ -86,7 +86,7 @@ def create_app(config: ApiConfig, log: Log | None = None) -> FastAPI:
     app = Api(
         title="Voltfold",
         version="0.1.0",
-        summary="OCPI 2.2.1 and 2.3.0: what partners push, kept in Kafka before it is answered.",
+        summary="OCPI 2.3.0, 2.2.1 and 2.1.1: a hub whose every word is kept in Kafka before it is answered.",
         lifespan=lifespan,
     )
     forwarder = Forwarder(config, log, view, registry, peers)

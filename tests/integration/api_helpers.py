@@ -77,7 +77,7 @@ class Api:
                 env={**os.environ, **env},
                 preexec_fn=die_with_parent,
             )
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120  # of patience, on a machine that is busy
         while ready and not self.healthy():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()

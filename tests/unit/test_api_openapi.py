@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from api.config import ApiConfig
+from api.door import endpoints
 from api.openapi import markdown
+from api.partners import ROLES
 from api.routes import ROUTES, VERSIONS
 from api.server import create_app
 from schemas.topics import Topics
@@ -109,3 +111,29 @@ def test_the_tables_of_the_documentation() -> None:
     """docs/ocpi.md ends with them."""
     text = (ROOT / "docs" / "ocpi.md").read_text("utf-8")
     assert text.partition("<!-- tables -->\n\n")[2] == markdown()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_version_details_list_what_the_caller_may_call(version: str) -> None:
+    """For each role its interfaces and no other; in 2.1.1, which names none, one endpoint a module."""
+    for role in ROLES:
+        found = endpoints(version, frozenset({role}), "https://us.example")
+        assert found[0]["identifier"] == "credentials"
+        listed = {one["url"].removeprefix("https://us.example") for one in found}
+        for route in ROUTES:
+            if route.version == version and route.resource.module != "credentials":
+                base = f"/ocpi/{version}/{route.resource.role}/{route.resource.module}"
+                if role in route.resource.callers:
+                    assert base in listed
+        callable_ = {
+            (route.resource.role, route.resource.module)
+            for route in ROUTES
+            if route.version == version and role in route.resource.callers
+        }
+        assert len(found) == len(callable_)
+        if version == "2.1.1":
+            assert all("role" not in one for one in found)
+            if role in ("CPO", "EMSP"):
+                assert len({one["identifier"] for one in found}) == len(found)
+        else:
+            assert {one["role"] for one in found} <= {"SENDER", "RECEIVER"}
