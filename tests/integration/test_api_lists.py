@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,10 +55,8 @@ def apis(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
         Api(broker, topics, tmp_path_factory.mktemp("api"), settings=dict(QUICK), number=number)
         for number in (0, 1)
     )
-    one.start(ready=False)
+    one.start()
     two.start()
-    while not one.healthy():
-        time.sleep(0.05)
     yield one, two
     one.kill()
     two.kill()
