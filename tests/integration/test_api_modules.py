@@ -382,3 +382,21 @@ def _raw(partner: Partner, method: str, target: str, **more: Any) -> httpx.Respo
     request = partner.http.build_request(method, partner.api.url, **more)
     request.extensions["target"] = target.encode()
     return partner.http.send(request)
+
+
+@both
+def test_a_removed_evse_stays_to_be_seen(version: str, cpo: Partner, new_id: NewId) -> None:
+    """REMOVED is a state: the EVSE is still there, and its location has changed (mod_locations, "Status")."""
+    id_ = new_id()
+    location = a_location(version, id_)
+    is_success(cpo.put(version, "locations", location, id_), 201)
+    uid = location["evses"][0]["uid"]
+    patch = {"status": "REMOVED", "last_updated": "2030-01-01T00:00:00Z"}
+    is_success(cpo.patch(version, "locations", patch, id_, uid))
+    found = cpo.found(version, "locations", id_)
+    assert [one["uid"] for one in found["evses"]] == [one["uid"] for one in location["evses"]]
+    assert found["evses"][0]["status"] == "REMOVED"
+    assert found["last_updated"] == patch["last_updated"]
+    assert cpo.found(version, "locations", id_, uid)["status"] == "REMOVED"
+    answer = cpo.http.delete(cpo.url(version, "locations", id_, uid))
+    assert answer.status_code == 405, "there is no other way to remove it"
