@@ -227,6 +227,10 @@ def test_a_session_of_211_concerns_the_provider_of_its_contract(api: Api, cpo: P
 # Pages
 
 
+WRITTEN = 120
+"""Objects that each writer adds while somebody crawls: who reads more slowly than they write comes to an end."""
+
+
 def test_a_crawl_over_what_changes(apis: tuple[Api, Api], cpo: Partner) -> None:
     """Whoever follows the links, at any process, sees each object once and in one order, whatever comes."""
     reader = add(apis[0], "ES", "CRW", "EMSP")
@@ -237,7 +241,7 @@ def test_a_crawl_over_what_changes(apis: tuple[Api, Api], cpo: Partner) -> None:
 
     def write(mine: Partner, letter: str) -> None:
         number = 0
-        while not enough.is_set():
+        while not enough.is_set() and number < WRITTEN:
             name = f"{letter}{number:04}"
             session = a_session("2.3.0", name, cdr_token=token_of(("ES", "CRW")))
             is_success(mine.put("2.3.0", "sessions", session, name), 201)
