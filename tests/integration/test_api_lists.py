@@ -228,7 +228,7 @@ def test_a_session_of_211_concerns_the_provider_of_its_contract(api: Api, cpo: P
 
 
 WRITTEN = 120
-"""Objects that each writer adds while somebody crawls: who reads more slowly than they write comes to an end."""
+"""Objects that each writer adds while somebody crawls; one who reads more slowly comes to an end."""
 
 
 def test_a_crawl_over_what_changes(apis: tuple[Api, Api], cpo: Partner) -> None:
