@@ -594,3 +594,48 @@ def test_batches_show_in_no_record(told: list[ClaimRecord | Event], cuts: list[i
     while loop:
         loop = [cut._fact(one.key, one.value or b"") for one in cut.fold(loop)]
     assert cut.latest == whole.latest
+
+
+class _Partition:
+    """A partition as its processor has it: a log, what is committed of it, and a store that a crash takes."""
+
+    def __init__(self, told: list[ClaimRecord | Event]) -> None:
+        self.books = Books()
+        self.log = [self.books._fact(key_of(one), one.encode()) for one in told]
+        self.position = 0
+        self.committed: dict[bytes, bytes] = {}  # the changelog
+        self.store: dict[bytes, bytes] = {}
+
+    def step(self, size: int, crash: str) -> None:
+        """Fold a batch. It dies before the commit, between commit and store, or not at all."""
+        batch = self.log[self.position : self.position + size]
+        self.books.state = dict(self.store)
+        if crash == "before the commit":
+            self.books._fold(batch, self.books.state.get)
+        else:
+            written = self.books.fold(batch)
+            self.committed = dict(self.books.state)
+            self.log += [self.books._fact(one.key, one.value or b"") for one in written]
+            self.position += len(batch)
+        # Who opens the partition after a crash reads the changelog; else the store has what was committed.
+        self.store = dict(self.committed) if crash else dict(self.books.state)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    tales(),
+    st.lists(
+        st.tuples(st.integers(1, 9), st.sampled_from(["", "before the commit", "after the commit"])),
+        max_size=12,
+    ),
+)
+def test_a_crash_at_any_step_gives_the_same_books(
+    told: list[ClaimRecord | Event], steps: list[tuple[int, str]]
+) -> None:
+    told = [*told[: len(told) // 2], close(MARCH), *told[len(told) // 2 :]]
+    partition = _Partition(told)
+    for size, crash in steps:
+        partition.step(size, crash)
+    while partition.position < len(partition.log):
+        partition.step(7, "")
+    assert partition.books.latest == Books().hear(*told).latest
