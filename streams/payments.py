@@ -34,12 +34,13 @@ from schemas.currencies import rounded
 from schemas.ocpi import wire
 from schemas.ocpi.payments import CaptureStatusCode, FinancialAdviceConfirmation
 from schemas.payments import CaptureRecord, ChargeRecord, PaymentRecord
-from schemas.records import Event, QuarantineRecord, event_id, micros, quantized
+from schemas.records import Event, event_id, micros, quantized
 from schemas.settlement import Receipt, pair_key
 from schemas.topics import Topics
 from streams.charges import WITHDRAWN
 from streams.folding import Fact, Folded, Get, Output
 from streams.ledger.state import ISSUER
+from streams.quarantine import RefusedError, quarantined
 from streams.table import Shelf, Table
 
 MODULE = "confirmations"
@@ -89,15 +90,6 @@ class Kept(msgspec.Struct, array_like=True):
 _payments = Shelf(b"p", Kept, Kept)
 
 
-class _RefusedError(Exception):
-    """A record that cannot be folded: a stable code and words."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-
-
 class PaymentFold:
     """Folds batches of the payments topic; see the module."""
 
@@ -113,7 +105,7 @@ class PaymentFold:
         for fact in facts:
             try:
                 key = _take(fact, table)
-            except (UnknownSchemaError, _RefusedError, wire.InvalidObjectError) as error:
+            except (UnknownSchemaError, RefusedError, wire.InvalidObjectError) as error:
                 outputs.append(self._quarantined(fact, error))
                 counts["quarantined"] += 1
             except (
@@ -161,23 +153,13 @@ class PaymentFold:
         match error:
             case UnknownSchemaError():
                 reason, message = "unreadable", str(error)
-            case _RefusedError():
+            case RefusedError():
                 reason, message = error.reason, error.message
             case wire.InvalidObjectError():
                 reason, message = "invalid_object", str(error)
             case _:
                 reason, message = "defect", f"{type(error).__name__}: {error}"
-        record = QuarantineRecord(
-            topic=fact.topic,
-            partition=fact.partition,
-            offset=fact.offset,
-            reason=reason,
-            message=message,
-            received_at=None,
-            value=fact.value or b"",
-        )
-        key = f"{fact.topic}-{fact.partition}-{fact.offset}"
-        return Output(self.topics.quarantine.name, key.encode(), record.encode())
+        return quarantined(self.topics, fact, reason, message)
 
 
 def _receipt(record: PaymentRecord, pair: str, captured: Decimal) -> Event:
@@ -232,7 +214,7 @@ def _take(fact: Fact, table: Table) -> str | None:
         elif event.module == AUTHORIZATIONS and event.path[:1] == [START]:
             changed = _request(kept, event)
         else:
-            raise _RefusedError("unknown_module", f"{event.method} of {event.module} does not belong here")
+            raise RefusedError("unknown_module", f"{event.method} of {event.module} does not belong here")
     if not changed:
         return None
     table.write(_payments, key, kept)
@@ -253,7 +235,7 @@ def _request(kept: Kept, event: Event) -> bool:
     party = event.sender.partition("*")
     start = wire.decode("start_session", event.version, event.body, party=(party[0], party[2]))
     if start.authorization_reference is None:
-        raise _RefusedError("no_reference", "a StartSession without authorization_reference is no payment")
+        raise RefusedError("no_reference", "a StartSession without authorization_reference is no payment")
     known = kept.request
     if known is not None and known.received_at <= event.received_at:
         return False

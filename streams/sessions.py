@@ -45,7 +45,6 @@ from schemas.records import (
     BillRecord,
     ClaimRecord,
     PeriodRecord,
-    QuarantineRecord,
     Record,
     SessionRecord,
     TaxRecord,
@@ -63,6 +62,7 @@ from streams.clock import MODULE as CLOCK
 from streams.clock import Tick, read_tick
 from streams.folding import Fact, Folded, Get, Output
 from streams.ledger.settling import evident_rate
+from streams.quarantine import RefusedError, quarantined
 from streams.references import MODULE as REFERENCES
 from streams.references import LocationReference, TariffReference, read_reference
 from streams.table import Shelf, Table
@@ -166,15 +166,6 @@ def _never() -> Any:
     raise AssertionError("a CDR's state is only made from a CDR")
 
 
-class _RefusedError(Exception):
-    """An event that cannot be folded: a stable code and words."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-
-
 class SessionFold:
     """Folds batches of the sessions topic; see the module."""
 
@@ -220,7 +211,7 @@ class _Batch:
                 self.dirty[key] = fact
         except UnknownSchemaError as error:
             self._quarantine(fact, event, "unreadable", str(error))
-        except _RefusedError as error:
+        except RefusedError as error:
             self._quarantine(fact, event, error.reason, error.message)
         except wire.InvalidObjectError as error:
             self._quarantine(fact, event, "invalid_object", str(error))
@@ -242,7 +233,7 @@ class _Batch:
             case _ if event.module == CLOCK:
                 return self._take_clock(read_tick(event.body))
             case other:
-                raise _RefusedError("unknown_module", f"module {other!r} does not belong in this topic")
+                raise RefusedError("unknown_module", f"module {other!r} does not belong in this topic")
 
     def _take_session(self, event: Told) -> Iterable[str]:
         kept = self.table.read(_sessions, event.key)
@@ -251,10 +242,10 @@ class _Batch:
             new = wire.decode("session", event.version, event.body, party=owner_of(event.key))
         elif event.method == "PATCH":
             if known is None:
-                raise _RefusedError("unknown_object", f"PATCH of session {event.key}, which was never PUT")
+                raise RefusedError("unknown_object", f"PATCH of session {event.key}, which was never PUT")
             new = wire.apply_patch("session", event.version, known, event.body)
         else:
-            raise _RefusedError("unknown_method", f"{event.method} of a session")
+            raise RefusedError("unknown_method", f"{event.method} of a session")
         if known is not None:
             if new.last_updated < known.last_updated:
                 self.counts["overtaken"] += 1
@@ -275,12 +266,12 @@ class _Batch:
 
     def _take_cdr(self, event: Told, session_key: str) -> Iterable[str]:
         if event.method != "POST":
-            raise _RefusedError("unknown_method", f"{event.method} of a CDR")
+            raise RefusedError("unknown_method", f"{event.method} of a CDR")
         cdr = wire.decode("cdr", event.version, event.body, party=owner_of(event.key))
         known = self.table.find(_cdrs, event.key)
         if known is not None:
             if known.cdr != cdr:
-                raise _RefusedError(
+                raise RefusedError(
                     "cdr_conflict", f"CDR {event.key} is known with other content; a CDR is final"
                 )
             self.counts["repeated"] += 1
@@ -379,17 +370,10 @@ class _Batch:
         self, fact: Fact, event: Told | None, reason: str, message: str, key: str | None = None
     ) -> None:
         self.counts["quarantined"] += 1
-        record = QuarantineRecord(
-            topic=fact.topic,
-            partition=fact.partition,
-            offset=fact.offset,
-            reason=reason,
-            message=message,
-            received_at=event.received_at if event else None,
-            value=fact.value or b"",
+        received_at = event.received_at if event else None
+        self.outputs.append(
+            quarantined(self.topics, fact, reason, message, received_at=received_at, key=key)
         )
-        key = key or f"{fact.topic}-{fact.partition}-{fact.offset}"
-        self.outputs.append(Output(self.topics.quarantine.name, key.encode(), record.encode()))
 
     # -- concluding ----------------------------------------------------------------------------------------
 

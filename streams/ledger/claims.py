@@ -51,11 +51,11 @@ from streams.ledger.state import (
     KeptClaim,
     KeptDecision,
     Posted,
-    RefusedError,
     body,
     digest_of,
     held_to,
 )
+from streams.quarantine import RefusedError
 from streams.versions import add_version
 
 

@@ -28,10 +28,10 @@ from streams.ledger.state import (
     MATCHED,
     PAYING,
     POLICIES,
-    RefusedError,
     body,
     held_to,
 )
+from streams.quarantine import RefusedError
 
 
 class Closings(Receipts, Invoices):

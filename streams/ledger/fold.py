@@ -30,7 +30,6 @@ from schemas.codec import UnknownSchemaError, name_of
 from schemas.records import (
     ClaimRecord,
     Event,
-    QuarantineRecord,
 )
 from schemas.topics import Topics
 from streams.clock import MODULE as CLOCK
@@ -39,8 +38,8 @@ from streams.ledger.claims import Claims
 from streams.ledger.closing import Closings
 from streams.ledger.state import (
     MODULE,
-    RefusedError,
 )
+from streams.quarantine import RefusedError, quarantined
 from streams.table import Table
 
 
@@ -66,29 +65,16 @@ class LedgerFold:
                 try:
                     batch.fold(fact)
                 except UnknownSchemaError as error:
-                    batch.outputs.append(self._quarantined(fact, "unreadable", str(error)))
+                    batch.outputs.append(quarantined(self.topics, fact, "unreadable", str(error)))
                 except RefusedError as error:
-                    batch.outputs.append(self._quarantined(fact, error.reason, error.message))
+                    batch.outputs.append(quarantined(self.topics, fact, error.reason, error.message))
                 except Exception as error:
                     message = f"{type(error).__name__}: {error}"
-                    refused[number] = self._quarantined(fact, "defect", message)
+                    refused[number] = quarantined(self.topics, fact, "defect", message)
                     break
             else:
                 batch.conclude()
                 return Folded(batch.table.changes(), batch.outputs)
-
-    def _quarantined(self, fact: Fact, reason: str, message: str) -> Output:
-        record = QuarantineRecord(
-            topic=fact.topic,
-            partition=fact.partition,
-            offset=fact.offset,
-            reason=reason,
-            message=message,
-            received_at=None,
-            value=fact.value or b"",
-        )
-        key = f"{fact.topic}-{fact.partition}-{fact.offset}"
-        return Output(self.topics.quarantine.name, key.encode(), record.encode())
 
 
 class _Batch(Claims, Closings):

@@ -43,9 +43,9 @@ from streams.ledger.state import (
     MODULE,
     KeptClaim,
     KeptInvoice,
-    RefusedError,
     body,
 )
+from streams.quarantine import RefusedError
 from streams.table import Table
 
 

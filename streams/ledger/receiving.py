@@ -20,10 +20,10 @@ from streams.ledger.state import (
     PAYING,
     RECEIPTS,
     KeptReceipt,
-    RefusedError,
     body,
     held_to,
 )
+from streams.quarantine import RefusedError
 
 
 class Receipts(Books):

@@ -26,6 +26,7 @@ from streams.ledger.settling import (
     Amount,
     amount_of,
 )
+from streams.quarantine import RefusedError
 from streams.table import Shelf
 from streams.versions import Version
 
@@ -137,15 +138,6 @@ MATCHED: Shelf[list[str]] = Shelf(b"u", list[str], list)
 
 def never() -> Any:
     raise AssertionError("a state that is only made from what is known")
-
-
-class RefusedError(Exception):
-    """A record that cannot be folded, told before anything was changed: a stable code and words."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
 
 
 def digest_of(value: bytes) -> bytes:

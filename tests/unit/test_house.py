@@ -45,8 +45,8 @@ MAY_IMPORT = {
 
 PURE = (
     *("authorization", "banking", "charges", "clock", "concerns", "deliveries", "folding", "index"),
-    *("invoicing", "ledger", "objects", "overdue", "payments", "pricing", "pulls", "references"),
-    *("requests", "sessions", "settlement", "table", "terminals", "versions"),
+    *("invoicing", "ledger", "objects", "overdue", "payments", "pricing", "pulls", "quarantine"),
+    *("references", "requests", "sessions", "settlement", "table", "terminals", "versions"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""
 
