@@ -46,4 +46,4 @@ class ApiConfig:
     limits: Limits = field(default_factory=Limits)
     fetch_wait_ms: int = 25  # how long Kafka may hold the view's fetch open: bounds the lag of a read
     settle: float = 0.1  # how far brokers' clocks may differ, in seconds: the end of a list waits for it
-    view_linger: float = 0.03  # how long the view lets records gather while no reader waits, in seconds
+    view_linger: float = 0.1  # how long the view lets records gather while no reader waits, in seconds

@@ -16,6 +16,8 @@ log = logging.getLogger("voltfold.api")
 RETRY_SECONDS = 0.5
 _BATCH_BYTES = 256 << 10
 _LARGEST_RECORD = 4 << 20  # as the topics' max.message.bytes
+_LINGER = 0.002  # seconds for each record that had company in the last batch,
+_LONGEST_LINGER = 0.01  # and for all of them
 
 
 class LogUnavailableError(Exception):
@@ -25,8 +27,9 @@ class LogUnavailableError(Exception):
 class Log:
     """Appends events with acks=all through one idempotent producer; many may wait for their acknowledgement.
 
-    Records of a partition that come while its last batch is under way become the next batch: the linger grows
-    with the load, and is zero when nobody else is there.
+    Records of a partition that come while its last batch is under way become the next batch. When several
+    shared a batch, the next one waits for more of them, the longer the more there were: the linger grows with
+    the load, and is zero when nobody else is there.
     """
 
     def __init__(self, kafka: str, timeout: float) -> None:
@@ -158,6 +161,8 @@ class _Lane:
                     for number, done in enumerate(waiting):
                         if not done.done():
                             done.set_result(first + number)
+                    if len(waiting) > 1:
+                        await asyncio.sleep(min(_LONGEST_LINGER, _LINGER * len(waiting)))
         finally:
             self._running = None
 

@@ -45,6 +45,7 @@ from voltfold.ports import free_port
 from voltfold.settings import Settings
 
 UPDATES = 4  # of each session, after it began
+WARM_UP = 10  # seconds of the first round, which does not count: the broker compiles what it runs most
 
 
 class Nowhere(Log):
@@ -204,19 +205,22 @@ async def measure(folder: Path, rounds: int, seconds: float, connections: int) -
     """All figures."""
     settings = Settings(data=folder)
     async with Family(settings, only=("broker",)) as family:
-        await migrate(settings.but(kafka=family.kafka))
-        token = await add_partner(family.kafka, Topics(), "NL", "TNM", ["CPO"])
         ports = {"durable": free_port(), "no_store": free_port()}
         spawn = multiprocessing.get_context("spawn")
         servers = {}
+        tokens = {}
         for name, port in ports.items():
-            place = (family.kafka, Topics().prefix, folder / name, port)
+            # Topics of its own for each: who keeps nothing shall not have to read what the other wrote.
+            topics = Topics(name)
+            await migrate(settings.but(kafka=family.kafka, topic_prefix=topics.prefix))
+            tokens[name] = await add_partner(family.kafka, topics, "NL", "TNM", ["CPO"])
+            place = (family.kafka, topics.prefix, folder / name, port)
             servers[name] = spawn.Process(target=serve, args=place, kwargs={"durable": name == "durable"})
             servers[name].start()
         try:
             for port in ports.values():
                 await _healthy(port)
-            return await _compare(servers, ports, token, rounds, seconds, connections)
+            return await _compare(servers, ports, tokens, rounds, seconds, connections)
         finally:
             for server in servers.values():
                 server.terminate()
@@ -226,12 +230,14 @@ async def measure(folder: Path, rounds: int, seconds: float, connections: int) -
 async def _compare(
     servers: dict[str, multiprocessing.process.BaseProcess],
     ports: dict[str, int],
-    token: str,
+    tokens: dict[str, str],
     rounds: int,
     seconds: float,
     connections: int,
 ) -> dict[str, object]:
-    sources = [requests(number, token) for number in range(connections)]
+    sources = {
+        name: [requests(number, token) for number in range(connections)] for name, token in tokens.items()
+    }
     rates: dict[str, list[float]] = {name: [] for name in ports}
     per_cpu: dict[str, list[float]] = {name: [] for name in ports}
     latencies: list[float] = []
@@ -240,10 +246,12 @@ async def _compare(
             process = psutil.Process(servers[name].pid)
             before = sum(process.cpu_times()[:2])
             rate, times = await asyncio.to_thread(
-                lambda port=port, lasts=seconds if number else 1: uvloop.run(round_of(port, sources, lasts))
+                lambda name=name, port=port, lasts=seconds if number else WARM_UP: uvloop.run(
+                    round_of(port, sources[name], lasts)
+                )
             )
             busy = sum(process.cpu_times()[:2]) - before
-            if number:  # the first round warms up
+            if number:
                 rates[name].append(rate)
                 per_cpu[name].append(len(times) / busy)
                 latencies += times if name == "durable" else []

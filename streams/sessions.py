@@ -371,9 +371,7 @@ class _Batch:
     ) -> None:
         self.counts["quarantined"] += 1
         received_at = event.received_at if event else None
-        self.outputs.append(
-            quarantined(self.topics, fact, reason, message, received_at=received_at, key=key)
-        )
+        self.outputs.append(quarantined(self.topics, fact, reason, message, received_at=received_at, key=key))
 
     # -- concluding ----------------------------------------------------------------------------------------
 
