@@ -157,7 +157,7 @@ def _memory(pid: int, field: str = "VmRSS") -> int:
 async def measure(folder: Path, finished: int, running: int, reads: int) -> dict[str, Any]:
     """All figures."""
     topics = Topics()
-    settings = Settings(data=folder, requests_per_second=0, read_timeout=60)
+    settings = Settings(data=folder, requests_per_second=0, read_timeout=60, unwell_seconds=600)
     found: dict[str, Any] = {"finished": finished, "running": running}
     async with (
         Family(settings, only=("broker", "worker", "api")) as family,

@@ -169,7 +169,7 @@ class Family:
         if not self.settings.kafka and "broker" in self._only:
             await asyncio.to_thread(ensure, self._progress)
             ports = ["--port", str(self.ports["kafka"]), "--controller-port", str(self.ports["controller"])]
-            self._start("broker", ports, lambda: broker.is_ready(self.kafka), check_every=10, unwell_for=30)
+            self._start("broker", ports, lambda: broker.is_ready(self.kafka), check_every=10)
         if self.clickhouse and not self.settings.clickhouse:
             port = ["--port", str(self.ports["clickhouse"])]
             self._start("analytics", port, self._answers(f"{self.clickhouse}/ping"))
@@ -223,7 +223,9 @@ class Family:
         environment = self._told().environment()
         if kind not in ("broker", "analytics"):
             environment |= LEAN
-        role = Role(name, command, healthy, environment, **patience)
+        role = Role(
+            name, command, healthy, environment, **{"unwell_for": self.settings.unwell_seconds, **patience}
+        )
         child = Child(role, self.folder / "logs" / f"{name}.log", self.settings.stop_grace, self._note)
         self.children[name] = child
         child.start()

@@ -53,7 +53,7 @@ class Role:
     environment: Mapping[str, str] = field(default_factory=dict)
     start_within: float = 60.0
     check_every: float = 2.0
-    unwell_for: float = 20.0
+    unwell_for: float = 45.0
     """How long checks may fail, once it was well, before it is killed and started again."""
 
 

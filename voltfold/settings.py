@@ -118,6 +118,8 @@ class Settings(BaseSettings):
     kafka_heap: PositiveInt = 320
     """Heap of the local broker, in MB."""
 
+    unwell_seconds: PositiveFloat = 45.0
+    """Seconds for which a process that was well may fail its health checks before it is started again."""
     stop_grace: PositiveFloat = 10.0
     """Seconds that a process has to stop by itself before it is killed."""
     log: Literal["text", "json"] = "text"
