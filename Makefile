@@ -15,6 +15,9 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ARGS ?=
 
+# Everything that is started here is many processes, which shall not each compile what they import.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first interpreter that answers and is new enough; PYTHON=... decides otherwise.
 NEW_ENOUGH := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
@@ -35,6 +38,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PY) -m pip install --disable-pip-version-check --no-input -q --no-compile --require-hashes --only-binary :all: -r requirements.lock
 	@$(PY) -m pip install --disable-pip-version-check --no-input -q --no-deps --no-build-isolation --no-index -e .
 	@$(PY) -m voltfold broker --fetch-only
+	@$(PY) -c 'import analytics.engine, analytics.sink, api.courier, api.server, streams.worker, voltfold.up'
 	@touch $@
 
 demo: install
@@ -43,8 +47,10 @@ demo: install
 up: install
 	@$(PY) -m voltfold up $(ARGS)
 
+# Two processes side by side; JOBS=0: one, with a debugger if need be. ARGS="tests/unit -k ledger" chooses tests.
+JOBS ?= 2
 test: install
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --durations=15 $(ARGS)
 
 lint: install
 	@$(PY) -m ruff check .

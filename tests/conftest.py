@@ -1,6 +1,8 @@
 """What tests share: one real broker and one real engine a run, and names of its own for each test.
 
-Both are started when the first test asks, and die with the test run, however it ends.
+Both are started when the first test asks, and die with the test run, however it ends. `make test` runs two
+processes side by side, which share nothing: each has a broker and an engine of its own, and takes whole files
+(`tests/side_by_side.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import clickhouse_connect
 import hypothesis
@@ -23,6 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from clickhouse_connect.driver.client import Client
 
 from schemas.topics import Topics
+from tests.side_by_side import place, scheduler
 from voltfold import broker as kafka_broker
 from voltfold.ports import free_port as choose_port
 from voltfold.processes import die_with_parent
@@ -30,11 +34,27 @@ from voltfold.topics import create_topics
 
 ROOT = Path(__file__).parent.parent
 
+# The tests start hundreds of processes. Where nothing writes bytecode, each of them would compile all that it
+# imports, which takes longer than everything else that it does to start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # How fast an example is depends on what else the machine does, and says nothing of what is right.
 hypothesis.settings.register_profile(
     "voltfold", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("voltfold")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins early."""
+    items.sort(key=lambda item: place(item.nodeid, slow=item.get_closest_marker("slow") is not None))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Who runs what, when there is more than one process."""
+    return scheduler(config, log)
 
 
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:

@@ -55,7 +55,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def ends(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=500)
     assert process.returncode == code, (out[-2000:], err[-4000:])
     return out, err
 
@@ -88,7 +88,7 @@ def assert_replays(folder: Path) -> None:
     assert said["records"] > 0
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_every_process_dies_and_every_figure_stands(tmp_path: Path) -> None:
     some = random.Random(1).sample(rows(), 700)
     sample = write(tmp_path / "sessions.csv", some)
@@ -112,7 +112,7 @@ def test_every_process_dies_and_every_figure_stands(tmp_path: Path) -> None:
     assert_replays(tmp_path)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_the_demo_of_a_day_ends_with_a_picture(tmp_path: Path) -> None:
     some = [row for row in rows() if row["connected_at"].startswith("2019-05-15")]
     sample = write(tmp_path / "sessions.csv", some)

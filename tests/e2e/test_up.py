@@ -25,6 +25,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.integration.api_helpers import web
 from voltfold.processes import die_with_parent
 
 ROOT = Path(__file__).parent.parent.parent
@@ -118,11 +119,10 @@ class Up:
         assert added.returncode == 0, added.stderr
         token = json.loads(added.stdout)["token"]
         encoded = base64.b64encode(token.encode()).decode()
-        return httpx.Client(
+        return web(
             base_url=f"{self.said['api']}/ocpi/2.3.0/receiver",
             headers={"Authorization": f"Token {encoded}"},
             timeout=30,
-            trust_env=False,
         )
 
     def client(self) -> Any:
@@ -132,9 +132,8 @@ class Up:
 
     def select(self, query: str) -> str:
         """The answer of ClickHouse's HTTP interface, as curl would get it."""
-        answer = httpx.post(
-            f"{self.said['clickhouse']}/?database=voltfold", content=query, timeout=30, trust_env=False
-        )
+        with web(timeout=30) as http:
+            answer = http.post(f"{self.said['clickhouse']}/?database=voltfold", content=query)
         return answer.raise_for_status().text.strip()
 
 
@@ -259,7 +258,7 @@ def test_it_rests_within_its_memory(up: Up) -> None:
     assert up.resident() < RESIDENT
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_deaths_change_no_figure(up: Up, partner: httpx.Client) -> None:
     """SIGKILL of the worker, the sink and the API while sessions and bills come in: each counts once."""
     before = _figures(up)
@@ -291,7 +290,7 @@ def _figures(up: Up) -> tuple[int, int, int]:
     return sessions, bills, entries
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_it_stops_without_a_trace_and_comes_back_with_its_data(up: Up) -> None:
     """SIGINT: exit 0, nobody left, no run.json. Started again: the same addresses, the same figures."""
     before, said = _figures(up), up.said
@@ -325,7 +324,7 @@ def _busy_seconds(up: Up | None = None) -> tuple[float, float]:
     return used, machine.user + machine.system + machine.nice
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_servers_of_ones_own(tmp_path: Path, broker: str, engine: str, prefix: str, database: str) -> None:
     """With VOLTFOLD_KAFKA and VOLTFOLD_CLICKHOUSE set, only our own processes are started; two workers."""
     environment = {

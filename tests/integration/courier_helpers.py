@@ -17,7 +17,7 @@ import httpx
 from api.partners import REGISTERED, Connection, CredentialsRole, Endpoint, connection_event, token_digest
 from api.partners import write_event as write_partner
 from api.vault import Vault, key_of
-from tests.integration.api_helpers import ROOT, Api
+from tests.integration.api_helpers import ROOT, Api, web
 from tests.integration.counterpart import Platform
 from voltfold.ports import free_port
 from voltfold.processes import die_with_parent
@@ -76,7 +76,8 @@ class Courier:
     def health(self) -> dict[str, Any]:
         """What it says of itself."""
         with contextlib.suppress(httpx.HTTPError):
-            found: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=5).json()
+            with web(timeout=5) as http:
+                found: dict[str, Any] = http.get(f"http://127.0.0.1:{self.port}/health").json()
             return found
         return {}
 

@@ -34,6 +34,7 @@ from tests.integration.api_helpers import (
     events_of,
     is_refusal,
     is_success,
+    web,
 )
 from tests.integration.conftest import NewId
 from voltfold import broker as kafka_broker
@@ -179,7 +180,7 @@ def test_writes_while_the_broker_restarts_again_and_again(
     stopping = threading.Event()
 
     def write() -> None:
-        with httpx.Client(base_url=exposed.api.url, headers=exposed.http.headers, timeout=20) as http:
+        with web(base_url=exposed.api.url, headers=exposed.http.headers, timeout=20) as http:
             while not stopping.is_set():
                 id_ = new_id()
                 answer = http.put(exposed.url("2.3.0", "sessions", id_), json=a_session("2.3.0", id_))
@@ -216,7 +217,7 @@ def test_kill_9_after_2xx(api: Api, cpo: Partner, tmp_path: Path, new_id: NewId)
         enough = threading.Event()
 
         def write(partner: Partner = partner, enough: threading.Event = enough) -> None:
-            with httpx.Client(base_url=mortal.url, headers=partner.http.headers, timeout=20) as http:
+            with web(base_url=mortal.url, headers=partner.http.headers, timeout=20) as http:
                 while True:
                     id_ = new_id()
                     session = a_session("2.2.1", id_, kwh=len(acknowledged))
@@ -283,7 +284,8 @@ def test_one_cdr_posted_by_many_at_once(cpo: Partner, new_id: NewId, api: Api) -
 
     def post(_: int) -> httpx.Response:
         headers = authorization(cpo.token)
-        return httpx.post(f"{api.url}/ocpi/2.3.0/receiver/cdrs", json=cdr, headers=headers, timeout=20)
+        with web(headers=headers, timeout=20) as http:
+            return http.post(f"{api.url}/ocpi/2.3.0/receiver/cdrs", json=cdr)
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(post, range(16)))
@@ -318,7 +320,7 @@ def test_requests_in_flight_are_finished(api: Api, cpo: Partner, tmp_path: Path,
     acknowledged, broken = [], []
 
     def write() -> None:
-        with httpx.Client(base_url=leaving.url, headers=partner.http.headers, timeout=20) as http:
+        with web(base_url=leaving.url, headers=partner.http.headers, timeout=20) as http:
             while True:
                 id_ = new_id()
                 url = partner.url("2.3.0", "sessions", id_)
@@ -386,7 +388,8 @@ def test_it_asks_for_patience_before_it_holds_too_much(
 
 def _in_flight(api: Api) -> float:
     """How many requests a process says that it works on."""
-    metrics = httpx.get(f"{api.url}/metrics").text
+    with web() as http:
+        metrics = http.get(f"{api.url}/metrics").text
     (line,) = (line for line in metrics.splitlines() if line.startswith("voltfold_api_requests_in_flight"))
     return float(line.split()[-1])
 
@@ -407,14 +410,17 @@ def test_several_processes_share_a_port(api: Api, cpo: Partner, tmp_path: Path, 
             session = a_session("2.3.0", id_, kwh=number)
             headers = authorization(partner.token)
             url = crew[0].url + partner.url("2.3.0", "sessions", id_)
-            assert httpx.put(url, json=session, headers=headers).status_code in (200, 201)
-            assert httpx.get(url, headers=headers).json()["data"] == session
+            with web(headers=headers) as http:
+                assert http.put(url, json=session).status_code in (200, 201)
+            with web(headers=headers) as http:
+                assert http.get(url).json()["data"] == session
         served = [_requests(one) for one in crew]
         assert sum(served) == 50
         assert min(served) > 0
         crew[1].kill()
         for _ in range(20):
-            is_success(httpx.get(url, headers=headers))
+            with web(headers=headers) as http:
+                is_success(http.get(url))
         assert not crew[1].healthy()
         crew[1].start()
     finally:
@@ -424,7 +430,8 @@ def test_several_processes_share_a_port(api: Api, cpo: Partner, tmp_path: Path, 
 
 def _requests(api: Api) -> float:
     """How many requests of sessions a process says that it answered."""
-    metrics = httpx.get(f"http://127.0.0.1:{api.own_port}/metrics").text
+    with web() as http:
+        metrics = http.get(f"http://127.0.0.1:{api.own_port}/metrics").text
     lines = [line for line in metrics.splitlines() if line.startswith("voltfold_api_requests_total")]
     return sum(float(line.split()[-1]) for line in lines if 'module="sessions"' in line)
 

@@ -26,6 +26,7 @@ from tests.integration.api_helpers import (
     is_refusal,
     is_success,
     unchanged,
+    web,
 )
 from tests.integration.conftest import NewId
 
@@ -59,7 +60,7 @@ def test_missing_and_wrong_tokens(header: str | None, cpo: Partner, api: Api, ne
         else {"Authorization": header.format(encoded=encoded, cut=encoded[:-4], twice=twice)}
     )
     id_ = new_id()
-    with unchanged(api), httpx.Client(base_url=api.url, headers=headers) as http:
+    with unchanged(api), web(base_url=api.url, headers=headers) as http:
         for method, url in (
             ("GET", "/ocpi/versions"),
             ("GET", "/ocpi/2.3.0"),

@@ -14,7 +14,7 @@ import pytest
 
 from api.partners import ROLES, invite
 from api.routes import ROUTES, Route
-from tests.integration.api_helpers import Api, Partner, add, authorization, is_refusal, unchanged
+from tests.integration.api_helpers import Api, Partner, add, authorization, is_refusal, unchanged, web
 
 _FORBIDDEN = re.compile(r"^voltfold_api_forbidden_total\{.*\} ([0-9.]+)$", re.MULTILINE)
 _GATE = ("Not found: you do not speak for", " is for the role ")
@@ -42,7 +42,8 @@ def is_let_in(answer: httpx.Response) -> bool:
 
 def forbidden(api: Api) -> float:
     """How many requests were counted as forbidden."""
-    return sum(float(one) for one in _FORBIDDEN.findall(httpx.get(f"{api.url}/metrics").text))
+    with web() as http:
+        return sum(float(one) for one in _FORBIDDEN.findall(http.get(f"{api.url}/metrics").text))
 
 
 def of_module(module: str) -> Iterator[Route]:
@@ -82,7 +83,7 @@ def test_who_is_not_through(api: Api) -> None:
     token_a = asyncio.run(invite(api.kafka, api.topics))[0]
     with unchanged(api):
         for headers in ({}, authorization("nobody"), authorization(token_a)):
-            with httpx.Client(base_url=api.url, headers=headers) as http:
+            with web(base_url=api.url, headers=headers) as http:
                 for route in ROUTES:
                     answer = ask(route, http)
                     if route.resource.module == "credentials" and headers == authorization(token_a):

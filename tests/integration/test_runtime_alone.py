@@ -15,6 +15,7 @@ import pytest
 
 from analytics.migrations import migrate
 from schemas.topics import Topics
+from tests.integration.api_helpers import web
 from voltfold.processes import die_with_parent
 
 ROOT = Path(__file__).parent.parent.parent
@@ -73,8 +74,9 @@ def test_it_tells_how_it_is_and_stops_when_asked(
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.1)
-        assert said in httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
-        assert httpx.get(f"http://127.0.0.1:{port}/nothing", trust_env=False).status_code == 404
+        with web() as http:
+            assert said in http.get(f"http://127.0.0.1:{port}/metrics").text
+            assert http.get(f"http://127.0.0.1:{port}/nothing").status_code == 404
         process.send_signal(signum)
         assert process.wait(STOPS_WITHIN) == 0, log.read_text()[-3000:]
         assert "Traceback" not in log.read_text()
@@ -85,6 +87,7 @@ def test_it_tells_how_it_is_and_stops_when_asked(
 
 def _is_well(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).is_success
+        with web(timeout=5) as http:
+            return http.get(f"http://127.0.0.1:{port}/health").is_success
     except httpx.HTTPError:
         return False

@@ -91,7 +91,7 @@ async def test_a_child_that_hangs_is_replaced(tmp_path: Path, free_port: Callabl
 
     async def answers() -> bool:
         try:
-            async with httpx.AsyncClient(timeout=0.3) as http:
+            async with httpx.AsyncClient(timeout=0.3, verify=False) as http:
                 return (await http.get(f"http://127.0.0.1:{port}/")).is_success
         except httpx.HTTPError:
             return False
@@ -110,6 +110,18 @@ async def test_a_child_that_hangs_is_replaced(tmp_path: Path, free_port: Callabl
         await asyncio.sleep(0.05)
     assert not psutil.pid_exists(old)
     await child.stop()
+
+
+async def test_a_role_that_hangs_is_replaced(tmp_path: Path) -> None:
+    """No sooner than VOLTFOLD_UNWELL_SECONDS says, by another process at the same address."""
+    async with Family(Settings(data=tmp_path, unwell_seconds=4), only=("analytics",)) as family:
+        old, role = family.pids["analytics"], family.children["analytics"].role
+        os.kill(old, signal.SIGSTOP)
+        began = time.monotonic()
+        await _until_back(family, "analytics", old)
+        # Its last good check may have been an interval before it was stopped.
+        assert time.monotonic() - began > 4 - role.check_every
+        assert not psutil.pid_exists(old)
 
 
 async def test_a_restart_keeps_data_and_ports(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from tests.month import BILLION, FIRST, SECOND, Month
 from tests.unit.streams.books import TOPICS, Books
 
 SESSIONS = 20_000
-pytestmark = pytest.mark.timeout(600)  # half a minute's work, on a machine that does nothing else
+# A minute's work, on a machine that does nothing else.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Run:
@@ -139,11 +140,12 @@ def test_every_statement_is_what_an_independent_calculation_says(month: Month, r
 
 
 def test_what_came_late_says_so(month: Month, run: Run) -> None:
+    statements = run.books.statements
     for (creditor, debtor, currency), owed in month.owed.items():
-        found = run.books.statements[reference_of(creditor, debtor, currency, SECOND)]
+        found = statements[reference_of(creditor, debtor, currency, SECOND)]
         if creditor != months.HUB:
             assert found.late == owed.late[SECOND], found.reference
-        assert run.books.statements[reference_of(creditor, debtor, currency, FIRST)].late == 0
+        assert statements[reference_of(creditor, debtor, currency, FIRST)].late == 0
 
 
 def test_closed_statements_are_invoiced_and_the_invoices_match(run: Run) -> None:
