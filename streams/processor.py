@@ -60,7 +60,7 @@ class Place:
     """How many of them restore their states at once."""
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=16_384)
 def _hash(key: bytes) -> int:
     found: int = murmur2(key) & 0x7FFFFFFF
     return found

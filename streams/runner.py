@@ -26,12 +26,12 @@ from streams.transport import Bundle
 log = logging.getLogger("voltfold.worker")
 
 BATCH_RECORDS = 48_000
-BATCH_BYTES = 48 << 20
-BATCH_KEYS = 2_000
+BATCH_BYTES = 16 << 20
+BATCH_KEYS = 4_000
 """A batch that has much behind it grows so far. What a session costs, it costs once a batch, so one that is
 spread over many sessions gains nothing from more of them, and ends before it takes much memory."""
 QUEUE_RECORDS = 8_000
-QUEUE_BYTES = 2 << 20
+QUEUE_BYTES = 1 << 20
 _GATHER_SECONDS = 1.0
 """How long a batch may wait for more of what is known to be there."""
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 5.0

@@ -65,7 +65,7 @@ from streams.ledger.settling import evident_rate
 from streams.quarantine import RefusedError, quarantined
 from streams.references import MODULE as REFERENCES
 from streams.references import LocationReference, TariffReference, read_reference
-from streams.table import Shelf, Table
+from streams.table import MOST_HELD, Shelf, Table
 from streams.versions import Version, add_version, earliest, in_force
 
 _ZERO = Decimal(0)
@@ -169,12 +169,14 @@ def _never() -> Any:
 class SessionFold:
     """Folds batches of the sessions topic; see the module."""
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, most_held: int = MOST_HELD) -> None:
+        """`most_held`: how many states it has decoded at a time."""
         self.topics = topics
+        self._most_held = most_held
 
     def __call__(self, facts: Sequence[Fact], get: Get) -> Folded:
         """What a batch changes: states, and records for session states, bills, claims and quarantine."""
-        batch = _Batch(self.topics, Table(get))
+        batch = _Batch(self.topics, Table(get, self._most_held))
         for fact in facts:
             batch.fold(fact)
         batch.conclude()
@@ -205,6 +207,7 @@ class _Batch:
     def fold(self, fact: Fact) -> None:
         """Take one event in, or put it into quarantine with the reason."""
         event = None
+        self.table.relax()
         try:
             event = read_told(fact.value or b"")
             for key in self._take(event, fact):
@@ -380,6 +383,7 @@ class _Batch:
         clock = self.table.find(_clock, "") or KeptClock()
         self.deadline, self.swept = clock.deadline, clock.swept
         for key, fact in self.dirty.items():
+            self.table.relax()
             try:
                 self._conclude(key)
             except Exception as error:  # as in `fold`: kept with its reason, and the stream goes on

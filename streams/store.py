@@ -45,7 +45,7 @@ def as_position(number: int) -> bytes:
 class Memory:
     """Memory that all stores of a process share: blocks read, and writes that are not on disk yet."""
 
-    def __init__(self, blocks: int = 64 << 20, writes: int = 64 << 20) -> None:
+    def __init__(self, blocks: int = 32 << 20, writes: int = 32 << 20) -> None:
         self._cache = Cache(blocks)
         self._writes = WriteBufferManager(writes, False)
 

@@ -335,6 +335,7 @@ def content_hash(tariff: Tariff) -> str:
 _RECENT: dict[int, tuple[Tariff, Plan]] = {}  # by identity, which holds as long as the tariff is kept
 _PLANS: dict[str, Plan] = {}
 _KEPT = 2_000
+_KEPT_RECENT = 200  # whole tariffs, which would otherwise be gone with their batch
 
 
 def plan_of(tariff: Tariff) -> Plan:
@@ -349,7 +350,7 @@ def plan_of(tariff: Tariff) -> Plan:
         if len(_PLANS) >= _KEPT:
             _PLANS.clear()
         _PLANS[digest] = plan
-    if len(_RECENT) >= _KEPT:
+    if len(_RECENT) >= _KEPT_RECENT:
         _RECENT.clear()
     _RECENT[id(tariff)] = (tariff, plan)
     return plan

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.records import BillRecord, ClaimRecord, QuarantineRecord, SessionRecord, moment
-from streams.folding import Output
+from streams.folding import Fact, Output
 from streams.sessions import SessionFold
 from tests.unit.streams.talk import TOPICS, Said, at, cdr, latest, location, period, run, session, tariff
 
@@ -262,10 +262,15 @@ def test_the_latest_records_do_not_depend_on_order_or_batches(said: list[Said], 
     assert refused(other) == []
 
 
+@settings(max_examples=50, deadline=None)
+@given(interleavings(), st.integers(0, 6))
+def test_letting_go_of_states_within_a_batch_shows_nowhere(said: list[Said], most: int) -> None:
+    facts = [Fact(TOPICS.sessions.name, 0, offset, *one.record()) for offset, one in enumerate(said)]
+    assert SessionFold(TOPICS, most)(facts, {}.get) == FOLD(facts, {}.get)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_survived(value: bytes) -> None:
-    from streams.folding import Fact
-
     folded = FOLD([Fact(TOPICS.sessions.name, 0, 0, b"k", value)], {}.get)
     assert [one.topic for one in folded.outputs] == [TOPICS.quarantine.name]
     assert folded.changes == {}
