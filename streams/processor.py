@@ -33,7 +33,7 @@ from faust.types import TP
 
 from streams import metrics
 from streams.folding import Fact, Fold, Gauges, Output
-from streams.runner import Runner, Source
+from streams.runner import BATCH_RECORDS, Runner, Source
 from streams.store import POSITION, Memory, Store, as_position
 
 LARGEST_RECORD = 4 << 20  # as the topics' max.message.bytes
@@ -78,6 +78,7 @@ class PartitionProcessor(Runner):
         changelog: str,
         memory: Memory,
         turns: asyncio.Semaphore,
+        most_records: int = BATCH_RECORDS,
     ) -> None:
         self._place = place
         self._fold = fold
@@ -85,7 +86,7 @@ class PartitionProcessor(Runner):
         self._memory = memory
         self._producer: AIOKafkaProducer | None = None
         self._store: Store | None = None
-        super().__init__(tp, source, turns)
+        super().__init__(tp, source, turns, most_records)
 
     async def _open(self) -> int:
         place, tp = self._place, self.tp

@@ -74,9 +74,19 @@ class Source(Protocol):
 class Runner(ABC):
     """One partition's loop: open, then batch by batch, and again from the start after an error."""
 
-    def __init__(self, tp: TP, source: Source, turns: asyncio.Semaphore | None = None) -> None:
-        """`turns`: how many partitions may have a batch in memory at once; unlimited unless given."""
+    def __init__(
+        self,
+        tp: TP,
+        source: Source,
+        turns: asyncio.Semaphore | None = None,
+        most_records: int = BATCH_RECORDS,
+    ) -> None:
+        """`turns`: how many partitions may have a batch in memory at once; unlimited unless given.
+
+        `most_records`: of a batch, give or take a bundle.
+        """
         self.tp = tp
+        self._most_records = most_records
         self._turns: AbstractAsyncContextManager[object] = turns or contextlib.nullcontext()
         self.ready = False
         self.failure: str | None = None
@@ -255,7 +265,7 @@ class Runner(ABC):
         size, position = self._take(facts, keys, BATCH_BYTES)
         until = time.monotonic() + _GATHER_SECONDS
         while (
-            FULL_ENOUGH <= len(facts) < BATCH_RECORDS
+            FULL_ENOUGH <= len(facts) < self._most_records
             and size < BATCH_BYTES
             and len(keys) < BATCH_KEYS
             and self._resumed.is_set()
@@ -284,7 +294,7 @@ class Runner(ABC):
         """Add what is queued to a batch, to its limits or a little over; bytes, and the position behind."""
         size, position = 0, self._end
         queue = self._queue
-        while queue and len(facts) < BATCH_RECORDS and size < room and len(keys) < BATCH_KEYS:
+        while queue and len(facts) < self._most_records and size < room and len(keys) < BATCH_KEYS:
             bundle = queue.popleft()
             facts += bundle.records
             keys.update([fact.key for fact in bundle.records])

@@ -28,7 +28,7 @@ from streams import metrics
 from streams.folding import Fold, Gauges
 from streams.forwarder import Forwarder, ReferencesOf
 from streams.processor import PartitionProcessor, Place
-from streams.runner import Runner
+from streams.runner import BATCH_RECORDS, Runner
 from streams.store import Memory
 from streams.ticker import ClockConfig, Ticker
 from streams.transport import BundleApp
@@ -45,6 +45,7 @@ _LOCK_SECONDS = 2.0
 _AT_ONCE = 2
 """Partitions that have a batch in memory: while some wait for their commits, another one folds."""
 
+_FEW = 4_000
 _RESTORING = 4
 
 
@@ -69,6 +70,8 @@ class Folding:
     changelog: Topic
     fold: Fold
     gauges: Gauges | None = None
+    most_records: int = BATCH_RECORDS
+    """Of a batch. Where records of one key share no work, as claims of a pair, a few thousand are enough."""
 
 
 def standard_foldings(topics: Topics) -> list[Folding]:
@@ -79,8 +82,8 @@ def standard_foldings(topics: Topics) -> list[Folding]:
 
     return [
         Folding(topics.sessions, topics.sessions_table, sessions := SessionFold(topics), sessions.gauges),
-        Folding(topics.ledger, topics.ledger_table, LedgerFold(topics)),
-        Folding(topics.payments, topics.payments_table, PaymentFold(topics)),
+        Folding(topics.ledger, topics.ledger_table, LedgerFold(topics), most_records=_FEW),
+        Folding(topics.payments, topics.payments_table, PaymentFold(topics), most_records=_FEW),
     ]
 
 
@@ -335,8 +338,9 @@ class Worker:
             restoring=self._restoring,
         )
         return lambda app: PartitionProcessor(
-            tp, app.bundles, place, folding.fold, folding.changelog.name, self._memory, self._turns
-        )
+            tp, app.bundles, place, folding.fold, folding.changelog.name, self._memory, self._turns,
+            folding.most_records,
+        )  # fmt: skip
 
     async def _close(self, tps: Collection[TP]) -> None:
         closing = [self._runners.pop(tp) for tp in tps]
