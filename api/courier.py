@@ -39,6 +39,7 @@ from api.parcels import MODULES, Parcel, addressee, parcel
 from api.partners import INVITED, REGISTERED, UNREGISTERED, Connection, Registry
 from api.peer import MalformedError, PeerError, Peers, RefusedError, Routing
 from api.pull import Puller, modules_of
+from api.stops import Stops
 from api.vault import SealError, Vault, key_in
 from api.view import View
 from schemas.codec import UnknownSchemaError
@@ -46,6 +47,7 @@ from schemas.keys import object_key, party_key
 from schemas.ocpi import wire
 from schemas.ocpi.platforms import ClientInfo, ConnectionStatus
 from schemas.records import DeliveryRecord, Event, event_id, moment
+from schemas.topics import Topic
 from streams import objects, pulls, requests
 from streams.concerns import ADDRESSED
 from streams.deliveries import (
@@ -121,6 +123,8 @@ class Courier:
         self._loaded = asyncio.Event()
         self._woken: set[str] = set()
         self._turn = _Turn(config)
+        us = party_key(*config.api.party)
+        self.stops = Stops(config.api, self.view, self.registry, us, self._insist)
         self._heard: dict[str, int] = {}  # by party: when it spoke last
         self._counted = 0.0
 
@@ -144,11 +148,13 @@ class Courier:
                 await self.view.ready.wait()
                 await self._loaded.wait()
                 self._find_waiting()
+                self.stops.find()
                 tasks.create_task(self._turn.run())
                 tasks.create_task(self._keep_time())
                 while True:
                     self._look_round(tasks)
                     if self._turn.is_ours:
+                        self._mark_stops()
                         await self._publish()
                         await self._schedule(tasks)
                     await self._turn.wait(_CHECK)
@@ -211,10 +217,26 @@ class Courier:
         request = requests.load_request(new)
         if request.deadline is not None:
             heapq.heappush(self._deadlines, (request.deadline, key))
+        if request.asked.is_ours:
+            if old is None and (connection := self.stops.platform(request)) is not None:
+                self._mark(writes, Mark(connection.id, event.received_at, requests.MODULE, key))
+            elif old is None:
+                self.stops.unmarked.add(key)
+            return
         before = old is not None and requests.load_request(old).result is not None
         if request.result is not None and not before:
             mark = Mark(request.asked.from_connection, event.received_at, requests.MODULE, key)
             self._mark(writes, mark)
+
+    def _mark_stops(self) -> None:
+        """Mark stops that are not marked yet: what came before the start, or before their operator did."""
+        for key in list(self.stops.unmarked):
+            request = self.stops.request(key)
+            if request is not None and (connection := self.stops.platform(request)) is not None:
+                self.outbox.mark_now(Mark(connection.id, request.requested_at, requests.MODULE, key))
+                if (lane := self._lanes.get(connection.id)) is not None:
+                    lane.wanted.set()
+                self.stops.unmarked.discard(key)
 
     # Requests whose time is up
 
@@ -243,6 +265,8 @@ class Courier:
                 path = [requests.RESULTED, request.asked.result_kind]
                 event = self._event(requests.MODULE, key, path, requests.timed_out(request))
                 with contextlib.suppress(LogUnavailableError):
+                    if request.asked.is_ours:
+                        await self.stops.timed_out(request)
                     await self._append(self.config.api.topics.commands, event)
                     continue
                 heapq.heappush(self._deadlines, (request.deadline, key))
@@ -428,18 +452,25 @@ class Courier:
             body=body,
         )
 
-    async def _append(self, topic: Any, event: Event) -> None:
+    async def _append(self, topic: Topic, event: Event) -> None:
         partition = self.view.partition(topic, event.key)
         await self.log.append(partition, event.key.encode(), event.encode())
+
+    async def _insist(self, topic: Topic, event: Event) -> None:
+        """Write an event, and wait until Kafka has it."""
+        await self._until_there(self.view.partition(topic, event.key), event.key, event.encode())
 
     async def settle(self, record: DeliveryRecord) -> None:
         """Write what became of a delivery, and wait until Kafka has it."""
         topic = self.config.api.topics.outbound
         key = record_key(record.connection, record.module, record.key)
+        await self._until_there(_partition(topic, key), key, record.encode())
+
+    async def _until_there(self, partition: TopicPartition, key: str, value: bytes) -> None:
         delay = 0.2
         while True:
             try:
-                await self.log.append(_partition(topic, key), key.encode(), record.encode())
+                await self.log.append(partition, key.encode(), value)
             except LogUnavailableError as error:
                 log.warning("what became of %s cannot be written yet: %s", key, error)
                 await asyncio.sleep(delay)
@@ -644,8 +675,11 @@ class Lane:
         wait = 60.0
         for mark in islice(self._outbox.marks(self._name), _WINDOW + len(self.trouble)):
             trouble = self.trouble.get(mark.identity)
-            if trouble is not None and trouble.again_at > now:
-                wait = min(wait, (trouble.again_at - now) / SECOND)
+            again_at = trouble.again_at if trouble is not None else 0
+            if mark.module == requests.MODULE:
+                again_at = max(again_at, self._courier.stops.again_at(mark.key))
+            if again_at > now:
+                wait = min(wait, (again_at - now) / SECOND)
                 continue
             if group and mark.module != group[0].module:
                 break
@@ -766,6 +800,9 @@ class Lane:
         None: nothing is to be told, since this very state was settled before.
         """
         if mark.module == requests.MODULE:
+            if (stop := self._courier.stops.request(mark.key)) is not None:
+                made = self._courier.stops.parcel(connection, stop)
+                return None if made is None else (made, digest(mark.key.encode()))
             return self._result(connection, mark)
         state = self._courier.view.get(mark.module, mark.key)
         before = self._outbox.known(mark)
@@ -831,14 +868,20 @@ class Lane:
         return Parcel("POST", request.asked.response_url, body, routing), now
 
     async def _attempt(self, connection: Connection, mark: Mark, what: Parcel) -> PeerError | None:
-        started = time.perf_counter()
+        stops = self._courier.stops
+        stop = stops.request(mark.key) if mark.module == requests.MODULE else None
         error: PeerError | None = None
+        token = self._courier.vault.open(connection.their_token or "")
+        if stop is not None:
+            await stops.sending(stop)
+        started = time.perf_counter()
         try:
-            token = self._courier.vault.open(connection.their_token or "")
-            await self._courier.peers.call(
+            reply = await self._courier.peers.call(
                 what.method, what.url, token, plain=connection.plain_token, body=what.body,
-                routing=what.routing,
+                routing=what.routing, correlation_id=mark.key if stop is not None else None,
             )  # fmt: skip
+            if stop is not None:
+                await stops.answered(connection, stop, reply)
         except PeerError as failed:
             error = failed
             if what.method == "DELETE" and isinstance(failed, RefusedError) and failed.http == 404:
@@ -858,6 +901,10 @@ class Lane:
         message: str,
     ) -> None:
         """Write what became of it, then take the mark away."""
+        if mark.module == requests.MODULE and outcome is not Outcome.DELIVERED:
+            stop = self._courier.stops.request(mark.key)
+            if stop is not None:
+                await self._courier.stops.given_up(stop, outcome)
         http, ocpi = _codes(error)
         if error is None and outcome is Outcome.DELIVERED:
             http = ocpi = None

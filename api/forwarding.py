@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from api import stops
 from api.answers import Answer, Refusal, Status, invalid
 from api.calls import Call
 from api.config import ApiConfig
@@ -228,20 +229,20 @@ class Forwarder:
     async def result(self, call: Call, uid: str, module: str) -> Answer:
         """Take in what an operator says came of a request, which we asked it for. Raises Refusal.
 
-        The courier brings it to whoever asked.
+        The courier brings it to whoever asked; of a stop of our own, the payment is told.
         """
         await self._view.catch_up([self._view.partition(self._topic, uid)])
         state = None if ":" in uid else self._view.get(requests.MODULE, uid)
         request: Request | None = None if state is None else requests.load_request(state)
-        if (
-            request is None
-            or request.asked.module != module
-            or request.asked.to_connection != call.partner.connection.id
-        ):
+        if request is None or request.asked.module != module or not _was_asked(request, call):
             raise Refusal(404, Status.CLIENT_ERROR, f"Unknown request: {uid}")
-        wire.decode(request.asked.result_kind, call.version, call.body)
+        found = wire.decode(request.asked.result_kind, call.version, call.body)
         if request.result is not None:
             return Answer(200, Status.SUCCESS, "Success: a result was known already, and stays")
+        if request.asked.is_ours:
+            event = stops.told(request, RESULTED, str(found.result), request.asked.to_party)
+            partition = self._view.partition(self._topics.payments, event.key)
+            await self._log.append(partition, event.key.encode(), event.encode())
         path = [RESULTED, request.asked.result_kind]
         await self.append(call, uid, path, call.body, call.version, sender=request.asked.to_party)
         return Answer(200, Status.SUCCESS, "Success")
@@ -281,6 +282,14 @@ class Forwarder:
         )
         partition = self._view.partition(self._topic, key)
         await self._log.append(partition, key.encode(), event.encode())
+
+
+def _was_asked(request: Request, call: Call) -> bool:
+    """Whether it was the caller's platform that was asked; of ours, the fold knew the party alone."""
+    connection = call.partner.connection
+    if not request.asked.is_ours:
+        return request.asked.to_connection == connection.id
+    return connection.is_hub or any(role.key == request.asked.to_party for role in connection.roles)
 
 
 def segment(text: str) -> str:

@@ -71,7 +71,7 @@ class CaptureRecord(msgspec.Struct, kw_only=True):
 
 
 class PaymentRecord(Record):
-    """What became of a payment. See `schemas/avro/payment-1.avsc`."""
+    """What became of a payment. See `schemas/avro/payment-2.avsc`."""
 
     codec: ClassVar[Codec] = Codec("payment")
     decimals: ClassVar[tuple[str, ...]] = ("preauthorized", "due", "captured", "difference", "kwh")
@@ -106,3 +106,4 @@ class PaymentRecord(Record):
     waiting_since: int
     received_at: int
     event_id: bytes
+    stop: str | None = None

@@ -88,7 +88,7 @@ class Topics:
     @property
     def clocked(self) -> list[Topic]:
         """Whose every partition is told the time (`streams.clock`)."""
-        return [self.sessions, self.ledger]
+        return [self.sessions, self.ledger, self.payments]
 
     @property
     def conclusions(self) -> list[Topic]:

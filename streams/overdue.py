@@ -39,6 +39,21 @@ def add(table: Table, hour: int, session: str) -> None:
     table.write(_chunks, name, chunk)
 
 
+def watch(table: Table, session: str, place: int, listed: int | None, swept: int) -> int:
+    """Have a session looked at when the deadline comes to where it belongs, `place`; where it is then.
+
+    `listed`: the slot that it was put into last; `swept`: the last slot that was looked through.
+    """
+    if listed is not None:
+        if swept < listed <= place:
+            return listed  # it is in a slot that will be looked through before it can be overdue
+        if listed != place:
+            discard(table, listed, session)
+    if not holds(table, place, session):
+        add(table, place, session)
+    return place
+
+
 def holds(table: Table, hour: int, session: str) -> bool:
     """Whether a session is in a slot."""
     return session in _held(table, hour, table.read(_slots, "").get(hour, 0))

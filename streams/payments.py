@@ -7,6 +7,7 @@ confirmation of the capture (mod_payments, "Transaction"). What is kept of it ar
     charges        what the session (running) and its CDRs (final) cost, from the session fold
     confirmations  of captures, one by one: Financial Advice Confirmations
     requests       to start, by whoever authorised it
+    stops          of sessions that came to their limit: asked for here (`limits`), and what came of it
 
 and from these alone the record follows, so their order in the log does not show in the latest record. Of
 charges of one session or CDR the last one counts (they come from one partition, in order), of confirmations
@@ -16,6 +17,8 @@ Four kinds of payment pass through here and are told apart: `card` (an ad-hoc to
 captured), `app` and `contract` (the provider pays the operator by contract: the ledger settles it), `free`.
 What was captured by card goes to the ledger as a receipt, in the books of operator and terminal provider.
 
+What does not come is missing when the log's clock says so (`clock`, `waiting`), until it does come.
+
 A session that a CDR has closed, or that refers to another authorization by now, is withdrawn: what a payment
 once was told of it does not count any more.
 """
@@ -23,7 +26,7 @@ once was told of it does not count any more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 
@@ -37,10 +40,14 @@ from schemas.payments import CaptureRecord, ChargeRecord, PaymentRecord
 from schemas.records import Event, event_id, micros, quantized
 from schemas.settlement import Receipt, pair_key
 from schemas.topics import Topics
+from streams import limits, overdue, waiting
 from streams.charges import WITHDRAWN
+from streams.clock import MODULE as CLOCK
+from streams.clock import Tick, read_tick
 from streams.folding import Fact, Folded, Get, Output
 from streams.ledger.state import ISSUER
 from streams.quarantine import RefusedError, quarantined
+from streams.requests import ANSWERED, RESULTED
 from streams.table import Shelf, Table
 
 MODULE = "confirmations"
@@ -51,9 +58,17 @@ _ZERO = Decimal(0)
 _BEFORE = frozenset({"PENDING", "RESERVATION", "ACTIVE"})
 
 WORST_FIRST = (
-    *("wrong_currency", "failed", "exceeds_authorization", "overcaptured", "partial", "no_cdr", "over_limit"),
+    *("wrong_currency", "failed", "exceeds_authorization", "overcaptured", "partial", "no_cdr"),
+    *("missing_capture", "missing_cdr", "not_stopped", "over_limit"),
 )
 """What can be wrong with a payment."""
+_BESIDE = frozenset({"not_stopped", "over_limit"})
+"""Of that, what says nothing about how far the payment has come."""
+_MISSING = {"awaiting_capture": "missing_capture", "awaiting_cdr": "missing_cdr"}
+"""What is waited for, and what it is called when it has been for too long."""
+_WAITING = {*_MISSING, *_MISSING.values()}
+ASKED, AGREED, STOPPED = "asked", "agreed", "stopped"
+"""A stop that is under way, one that the operator has agreed to, and one that was done."""
 
 
 class KeptCapture(msgspec.Struct, array_like=True):
@@ -76,8 +91,29 @@ class KeptRequest(msgspec.Struct, array_like=True):
     reference: str
 
 
+class KeptStop(msgspec.Struct, array_like=True):
+    """A session that is to be stopped: whether we have asked for it, what was answered, what came of it."""
+
+    asked: bool = False
+    answer: str | None = None
+    result: str | None = None
+
+    @property
+    def state(self) -> str:
+        """What became of it; a refusal in the operator's word."""
+        if self.result is not None:
+            return STOPPED if self.result == "ACCEPTED" else self.result.lower()
+        if self.answer is not None:
+            return AGREED if self.answer == "ACCEPTED" else self.answer.lower()
+        return ASKED
+
+
 class Kept(msgspec.Struct, array_like=True):
-    """A payment's state. `charges` by session or CDR, `captures` by id; `emitted`: digest of the record."""
+    """A payment's state. `charges` by session or CDR, `captures` by id; `emitted`: digest of the record.
+
+    `stops` by session; `since`: when it began to wait for a CDR or capture, and `listed`: the slot of
+    `overdue` that it was put into last. `timed`: news of it came when the partition knew the time.
+    """
 
     charges: dict[str, ChargeRecord] = {}
     captures: dict[str, KeptCapture] = {}
@@ -85,9 +121,18 @@ class Kept(msgspec.Struct, array_like=True):
     emitted: bytes = b""
     receipts: dict[str, bytes] = {}
     """Digests of what the ledger was told last, by the pair of parties that it was told for."""
+    stops: dict[str, KeptStop] = {}
+    since: int | None = None
+    listed: int | None = None
+    timed: bool = False
+
+
+class _Said(msgspec.Struct):
+    result: str
 
 
 _payments = Shelf(b"p", Kept, Kept)
+_read_said = msgspec.json.Decoder(_Said).decode
 
 
 class PaymentFold:
@@ -97,14 +142,14 @@ class PaymentFold:
         self.topics = topics
 
     def __call__(self, facts: Sequence[Fact], get: Get) -> Folded:
-        """What a batch changes: states, records of payments, quarantine."""
+        """What a batch changes: states, records of payments, requests to stop sessions, quarantine."""
         table = Table(get)
         outputs: list[Output] = []
         counts: Counter[str] = Counter()
         dirty: dict[str, None] = {}
         for fact in facts:
             try:
-                key = _take(fact, table)
+                changed, stop = _take(fact, table)
             except (UnknownSchemaError, RefusedError, wire.InvalidObjectError) as error:
                 outputs.append(self._quarantined(fact, error))
                 counts["quarantined"] += 1
@@ -114,13 +159,20 @@ class PaymentFold:
                 outputs.append(self._quarantined(fact, error))
                 counts["quarantined"] += 1
             else:
-                if key is None:
+                if stop is not None:
+                    outputs.append(Output(self.topics.commands.name, stop.key.encode(), stop.encode()))
+                    counts["stopped"] += 1
+                if changed is None:
                     counts["repeated"] += 1
                 else:
-                    dirty[key] = None
+                    dirty |= dict.fromkeys(changed)
+        clock = waiting.clock(table)
         for key in dirty:
             kept = table.read(_payments, key)
-            record = record_of(key, kept)
+            if not (kept.charges or kept.captures or kept.request):
+                continue  # known by its stop alone, whose charge is still to come
+            record = record_of(key, kept, clock.deadline if kept.timed else None)
+            _wait(table, key, kept, record, clock.swept)
             value = record.encode()
             digest = blake2b(value, digest_size=16).digest()
             if digest != kept.emitted:
@@ -196,29 +248,92 @@ def _receipt(record: PaymentRecord, pair: str, captured: Decimal) -> Event:
     )
 
 
-def _take(fact: Fact, table: Table) -> str | None:
-    """Take one record in; the key of the payment that it changes, None when it changes nothing."""
+def _take(fact: Fact, table: Table) -> tuple[Iterable[str] | None, Event | None]:
+    """Take one record in; the payments that it changes (None: it changes nothing), and a stop to ask for."""
     value = fact.value or b""
     key = (fact.key or b"").decode()
-    kept = table.read(_payments, key)
+    stop = None
     if name_of(value) == "charge":
+        kept = table.read(_payments, key)
         charge = ChargeRecord.decode(value)
         name = f"{charge.kind} {charge.key}"
         changed = kept.charges.get(name) != charge
         kept.charges[name] = charge
+        if changed and limits.is_reached(charge, waiting.clock(table).tick):
+            stop = _stop(kept, charge)
     else:
         event = Event.decode(value)
+        if event.module == CLOCK:
+            return _passed(table, read_tick(event.body)), None
+        kept = table.read(_payments, key)
         if event.module == MODULE:
             found = wire.decode("financial_advice_confirmation", event.version, event.body)
             changed = _capture(kept, found, event)
         elif event.module == AUTHORIZATIONS and event.path[:1] == [START]:
             changed = _request(kept, event)
+        elif event.module == limits.MODULE_OF_RESULTS and len(event.path) > 1:
+            changed = _heard(kept, event)
         else:
             raise RefusedError("unknown_module", f"{event.method} of {event.module} does not belong here")
     if not changed:
-        return None
+        return None, None
+    kept.timed = waiting.clock(table).tick is not None
     table.write(_payments, key, kept)
-    return key
+    return (key,), stop
+
+
+def _stop(kept: Kept, charge: ChargeRecord) -> Event | None:
+    """The request to stop a session, unless it was made before.
+
+    Record by record, not at a batch's end: how the log was cut must not decide what is asked for.
+    """
+    known = kept.stops.setdefault(charge.key, KeptStop())
+    if known.asked:
+        return None
+    known.asked = True
+    return limits.request_to_stop(charge)
+
+
+def _heard(kept: Kept, event: Event) -> bool:
+    """What became of a stop: the first answer counts, and so does the first result."""
+    said = _read_said(event.body).result
+    known = kept.stops.setdefault(event.path[0], KeptStop())
+    what = event.path[1]
+    if what == ANSWERED and known.answer is None:
+        known.answer = said
+    elif what == RESULTED and known.result is None:
+        known.result = said
+    else:
+        return False
+    return True
+
+
+def _passed(table: Table, tick: Tick) -> Iterable[str]:
+    """Payments for which the passing of time makes a difference."""
+    found = []
+    for key in waiting.advance(table, tick, lambda one: table.read(_payments, one).since):
+        kept = table.read(_payments, key)
+        assert kept.since is not None
+        if kept.listed != (place := overdue.hour_of(kept.since)):
+            kept.listed = place
+            table.write(_payments, key, kept)
+        found.append(key)
+    return found
+
+
+def _wait(table: Table, key: str, kept: Kept, record: PaymentRecord, swept: int) -> None:
+    """Have a payment that waits looked at when the time has come.
+
+    Not one of which nothing was heard since the log has a clock: logs that are older than this clock give the
+    same records as they did.
+    """
+    since = record.waiting_since if record.status in _WAITING and kept.timed else None
+    listed = kept.listed
+    if since is not None:
+        listed = overdue.watch(table, key, overdue.hour_of(since), listed, swept)
+    if (since, listed) != (kept.since, kept.listed):
+        kept.since, kept.listed = since, listed
+        table.write(_payments, key, kept)
 
 
 def _capture(kept: Kept, found: FinancialAdviceConfirmation, event: Event) -> bool:
@@ -246,8 +361,8 @@ def _request(kept: Kept, event: Event) -> bool:
     return True
 
 
-def record_of(key: str, kept: Kept) -> PaymentRecord:
-    """The payment, as far as it is known."""
+def record_of(key: str, kept: Kept, deadline: int | None = None) -> PaymentRecord:
+    """The payment, as far as it is known. What it has waited for since `deadline` or before is missing."""
     charges = sorted(
         (one for one in kept.charges.values() if one.status != WITHDRAWN),
         key=lambda one: (one.kind, one.received_at, one.key),
@@ -271,12 +386,22 @@ def record_of(key: str, kept: Kept) -> PaymentRecord:
     kind = _kind(charges, captures, kept.request, due)
     issues = _issues(charges, captures, currency, due, captured, limit)
     request = kept.request
+    stop = kept.stops.get(leading.session_key) if leading else None
     times = [(one.received_at, one.event_id) for one in charges]
     times += [(one.received_at, one.event_id) for one in captures]
     if request is not None:
         times.append((request.received_at, request.event_id))
     times = times or [(one.received_at, one.event_id) for one in kept.charges.values()]
     first, last = min(times), max(times)
+    status = _status(
+        kind, issues, sessions, cdrs, captures, due, invoice, request is not None and not kept.charges
+    )
+    if status == "charging" and stop is not None and stop.state not in (ASKED, AGREED, STOPPED):
+        issues.append("not_stopped")
+    if deadline is not None and last[0] <= deadline and (missing := _MISSING.get(status)):
+        status = missing
+        issues.append(missing)
+    issues.sort(key=WORST_FIRST.index)
     # Spelled as in what is first in the alphabet: the order in the log does not count.
     spellings = [one.reference for one in charges or kept.charges.values()]
     spellings += [one.confirmation.authorization_reference for one in captures]
@@ -287,9 +412,7 @@ def record_of(key: str, kept: Kept) -> PaymentRecord:
         provider="*".join(key.split("*")[:2]),
         operator=leading.operator if leading else None,
         kind=kind,
-        status=_status(
-            kind, issues, sessions, cdrs, captures, due, invoice, request is not None and not kept.charges
-        ),
+        status=status,
         issues=issues,
         currency=currency,
         preauthorized=limit,
@@ -313,6 +436,7 @@ def record_of(key: str, kept: Kept) -> PaymentRecord:
         waiting_since=last[0],
         received_at=first[0],
         event_id=last[1],
+        stop=None if stop is None else stop.state,
     )
 
 
@@ -407,7 +531,7 @@ def _status(
     requested: bool,
 ) -> str:
     """Where it stands: the worst that is wrong with the money, else how far it has come."""
-    wrong = next((one for one in issues if one != "over_limit"), None)
+    wrong = next((one for one in issues if one not in _BESIDE), None)
     if wrong is not None:
         return wrong
     if captures:

@@ -6,9 +6,9 @@ statements and so on) and of the quarantine, the latest value that the live syst
 byte, the one that the log gives now.
 
 Some facts are derived from facts, and are derived again, too: references in the sessions topic, and in the
-ledger topic claims, fees, and invoice reconciliation records of closed statements, and in the payments topic
-charges. The ledger itself is
-folded as it stands, since there the order counts: what comes after a closing is late. So the latest claim of
+ledger topic claims, fees, and invoice reconciliation records of closed statements, in the payments topic
+charges, and in the commands topic stops of sessions at their limit. Ledger and payments themselves are folded
+as they stand, since there the order counts: what comes after a closing is late. So the latest claim of
 each CDR in it must be the one that the sessions give now, and what the ledger fold itself wrote into it must
 be what it would write now.
 """
@@ -146,6 +146,7 @@ class _Replay:
         # the latest charge of each session and CDR. By topic and name.
         self._expected_derived: dict[tuple[str, str], bytes] = {}
         self._found_derived: dict[tuple[str, str], bytes] = {}
+        self._derived_in = {topic.name for topic in (*self._ordered, topics.commands)}
         self._copies: list[set[bytes]] = [set() for _ in range(topics.sessions.partitions)]
 
     async def close(self) -> None:
@@ -166,6 +167,10 @@ class _Replay:
         await self._sessions()
         await self._stands(topics.ledger, LedgerFold(topics))
         await self._stands(topics.payments, PaymentFold(topics))
+        async for facts in self._facts(topics.commands):
+            for fact in facts:
+                if (derived := _derived(fact.value or b"")) is not None:
+                    self._found_derived[topics.commands.name, derived] = _digest(fact.value or b"")
 
     async def _sessions(self) -> None:
         """Fold the sessions topic, each partition by itself; its claims are expected in the ledger."""
@@ -198,7 +203,7 @@ class _Replay:
 
     def _expect(self, outputs: Sequence[Output]) -> None:
         for one in outputs:
-            if one.topic in {topic.name for topic in self._ordered}:
+            if one.topic in self._derived_in:
                 derived = _derived(one.value or b"")
                 assert derived is not None
                 self._expected_derived[one.topic, derived] = _digest(one.value or b"")
@@ -252,8 +257,8 @@ class _Replay:
         topics = self.topics
         for topic in (topics.sessions, topics.tariffs, topics.locations, *self._ordered):
             ends |= await consumer.end_offsets(_partitions(topic))
-        committed = await _committed(self.kafka, group)
-        starts = {tp: found.offset for tp, found in committed.items() if found.offset >= 0}
+        offsets = await committed(self.kafka, group)
+        starts = {tp: found.offset for tp, found in offsets.items() if found.offset >= 0}
         return sum(max(0, end - starts.get(tp, 0)) for tp, end in ends.items()), ends
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -328,7 +333,7 @@ class _Replay:
     stop=stop_after_delay(20),
     reraise=True,
 )
-async def _committed(kafka: str, group: str) -> dict[TopicPartition, Any]:
+async def committed(kafka: str, group: str) -> dict[TopicPartition, Any]:
     """A group's offsets. A broker that has just started looks for its coordinator first."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()

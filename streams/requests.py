@@ -7,6 +7,8 @@ A provider asks, an operator answers at once whether it will try, and tells late
 - `answered`: what the operator said at once; without a body: that it could not be asked,
 - `resulted`: what came of it, by the operator; or by us, once it has had its time.
 
+Of a request of our own (`streams.limits`), `sent` says before it leaves that it is about to.
+
 Beside them `remembered`: an event under a key of its own that says who it was that made a reservation or set
 a profile, for those requests that name nothing else.
 
@@ -24,6 +26,10 @@ from schemas.records import Event
 
 MODULE = "commands"  # of the events, and of states in the view
 REQUESTED, ANSWERED, RESULTED, REMEMBERED = "requested", "answered", "resulted", "remembered"
+SENT = "sent"
+
+OURS = ""
+"""The connection of requests that nobody made but we: a session came to its limit (`streams.limits`)."""
 
 _CANONICAL = "2.3.0"
 SECOND = 1_000_000
@@ -51,6 +57,11 @@ class Requested(msgspec.Struct, frozen=True):
         return [REQUESTED, *msgspec.structs.astuple(self)]
 
     @property
+    def is_ours(self) -> bool:
+        """Whether we ask for it ourselves; then `response_url` is the payment that it is told to."""
+        return self.from_connection == OURS
+
+    @property
     def answer_kind(self) -> str:
         """The kind of the answer in `schemas.ocpi.wire`."""
         return {
@@ -72,7 +83,10 @@ class Requested(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, array_like=True):
-    """What is kept of a request. `answer`, `result`: canonical JSON; `deadline`: micros, while it waits."""
+    """What is kept of a request. `answer`, `result`: canonical JSON; `deadline`: micros, while it waits.
+
+    `sent_at`: when one of ours was sent last, in micros.
+    """
 
     id: str
     asked: Requested
@@ -83,6 +97,7 @@ class Request(msgspec.Struct, array_like=True):
     deadline: int | None = None
     result: bytes | None = None
     resulted_at: int | None = None
+    sent_at: int | None = None
 
 
 class Memory(msgspec.Struct, array_like=True):
@@ -120,6 +135,10 @@ def fold_request(current: bytes | None, event: Event) -> bytes | None:
         case ["requested", *fields] if current is None:
             asked = Requested(*fields)
             return _pack(Request(event.key, asked, event.version, event.received_at, event.correlation_id))
+        case ["sent"] if current is not None:
+            request = _unpack(current)
+            request.sent_at = max(request.sent_at or 0, event.received_at)
+            return _pack(request)
         case ["answered", *_] if current is not None:
             request = _unpack(current)
             if request.answer is not None:

@@ -350,17 +350,11 @@ class _Batch:
 
     def _watch(self, key: str, kept: Kept) -> None:
         """Have a running session looked at when the time has come."""
-        place, listed = overdue.hour_of(kept.received_at), kept.listed
-        if listed is not None:
-            if self.swept < listed <= place:
-                return  # it is in a slot that will be looked through before it can be overdue
-            if listed != place:
-                overdue.discard(self.table, listed, key)
-            if overdue.holds(self.table, place, key):
-                return
-        overdue.add(self.table, place, key)
-        kept.listed = place
-        self.table.write(_sessions, key, kept)
+        place = overdue.hour_of(kept.received_at)
+        listed = overdue.watch(self.table, key, place, kept.listed, self.swept)
+        if listed != kept.listed:
+            kept.listed = listed
+            self.table.write(_sessions, key, kept)
 
     def _dependents(self, reference: str, since: int, versions: Sequence[Version[Any]]) -> Iterable[str]:
         """Sessions that a new version may matter to: those since then, or all when nothing older is known."""

@@ -28,10 +28,12 @@ _SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ClockConfig:
-    """How often the clock ticks in the log, and for how long a running session may be silent; in seconds."""
+    """How often the clock ticks in the log, and what it says (`streams.clock.Tick`); in seconds."""
 
     interval: float = 300.0
     stale_after: float = 48 * 3600.0
+    missing_after: float = 72 * 3600.0
+    stop_percent: int = 95
 
 
 class Ticker:
@@ -44,7 +46,9 @@ class Ticker:
         self._kafka = kafka
         self._topics = {topic.name for topic in topics}
         self._interval = round(config.interval * 1e6)
-        self._stale_after = round(config.stale_after * 1e6)
+        self._says = (
+            *(round(config.stale_after * 1e6), round(config.missing_after * 1e6), config.stop_percent),
+        )
         self._owned = owned
         self._told: dict[TP, int] = {}
 
@@ -65,7 +69,7 @@ class Ticker:
             await producer.start()
             while True:
                 now = time.time_ns() // 1000
-                event = tick_event(now, self._interval, self._stale_after)
+                event = tick_event(now, self._interval, *self._says)
                 value = event.encode()
                 waiting = [
                     tp

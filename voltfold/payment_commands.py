@@ -50,6 +50,12 @@ def payment_list(
         _show(found)
 
 
+def _state(row: dict[str, Any]) -> str:
+    """Where it stands, and what else is wrong."""
+    beside = [one for one in row["issues"] if one != row["state"]]
+    return ", ".join([row["state"], *beside]).replace("_", " ")
+
+
 def _show(found: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -60,7 +66,7 @@ def _show(found: list[dict[str, Any]]) -> None:
         table.add_row(
             row["key"],
             row["kind"],
-            row["state"].replace("_", " "),
+            _state(row),
             row["currency"] or "",
             *("" if amount is None else f"{amount:.2f}" for amount in amounts),
             row["cdr_id"] or "",

@@ -125,8 +125,10 @@ def worker(settings: Settings, number: int, health_port: int | None) -> None:
 
     folder = settings.folder / f"worker-{number}"
     seconds = settings.clock_seconds
-    clock = ClockConfig(seconds, 3600 * settings.stale_hours) if seconds else None
-    service = Worker(WorkerConfig(_kafka(settings), topics_of(settings), folder, clock))
+    clock = ClockConfig(
+        seconds, 3600 * settings.stale_hours, 3600 * settings.missing_hours, settings.stop_percent
+    )
+    service = Worker(WorkerConfig(_kafka(settings), topics_of(settings), folder, clock if seconds else None))
     asyncio.run(serve(service, settings.health_host, health_port or settings.health_port))
 
 

@@ -104,6 +104,10 @@ class Settings(BaseSettings):
     """Seconds between two clock events that workers write into the log; 0: none."""
     stale_hours: PositiveFloat = 48.0
     """Hours for which a running session may be silent before it is a candidate to be set to INVALID."""
+    missing_hours: PositiveFloat = 72.0
+    """Hours after which the capture of a payment, or its CDR, is missing when it has not come."""
+    stop_percent: Annotated[int, Field(ge=0, le=100)] = 95
+    """Share of the reserved amount at which an ad-hoc session is stopped; 0: never."""
 
     sink_member: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """Name of this sink in its group, which no other has: under it, one that was killed goes on at once."""

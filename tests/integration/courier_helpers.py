@@ -35,15 +35,16 @@ QUICK = {
 
 @dataclass
 class Courier:
-    """One courier process, on the log of an API."""
+    """One courier process, on the log of an API; or one in another role."""
 
     api: Api
     settings: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    role: str = "courier"
 
     def start(self) -> Courier:
-        """Start it, and wait until it delivers."""
+        """Start it, and wait until it is ready."""
         env = {
             "PYTHONPATH": str(ROOT),
             "VOLTFOLD_KAFKA": self.api.kafka,
@@ -54,10 +55,10 @@ class Courier:
             **QUICK,
             **self.settings,
         }
-        log = self.api.folder / "courier.log"
+        log = self.api.folder / f"{self.role}.log"
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "voltfold", "courier"],
+                [sys.executable, "-m", "voltfold", self.role],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -69,7 +70,7 @@ class Courier:
         while not self.health().get("ready"):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise AssertionError(f"the courier did not start:\n{log.read_text()[-3000:]}")
+                raise AssertionError(f"the {self.role} did not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.05)
         return self
 
