@@ -130,9 +130,17 @@ def _show(statements: list[Standing], received: list[Received]) -> None:
     for each in received:
         amount = f"{money(each.amount, each.currency)} {each.currency}"
         where = each.statement or (f"perhaps {each.fits[0]}" if each.fits else "")
-        row = (each.id[:12], f"{each.received_on:%Y-%m-%d}", amount, _coloured(each.state), where)
+        row = (_short(each.id), f"{each.received_on:%Y-%m-%d}", amount, _coloured(each.state), where)
         table.add_row(*row, escape(each.text))
     console.print(table)
+
+
+def _short(receipt: str) -> str:
+    """The beginning of a payment's id, and which part of it this is."""
+    from streams.banking.matching import PART
+
+    payment, _, part = receipt.partition(PART)
+    return f"{payment[:12]}/{part}" if part else payment[:12]
 
 
 def _coloured(state: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -13,9 +13,12 @@ from schemas.topics import Topic
 R = TypeVar("R", bound=Record)
 
 
-async def records_of(kafka: str, topic: Topic) -> AsyncIterator[ConsumerRecord]:
+async def records_of(
+    kafka: str, topic: Topic, since: Mapping[int, int] | None = None
+) -> AsyncIterator[ConsumerRecord]:
     """Every committed record that a topic holds now, in the order of each partition.
 
+    `since`: the offset to begin at, by partition; others are read from their beginning.
     Raises aiokafka's KafkaError, UnknownTopicOrPartitionError among them for a topic that does not exist.
     """
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
@@ -24,6 +27,8 @@ async def records_of(kafka: str, topic: Topic) -> AsyncIterator[ConsumerRecord]:
     )
     async with consumer:
         begins = await consumer.beginning_offsets(partitions)
+        for one in begins:
+            begins[one] = max(begins[one], (since or {}).get(one.partition, 0))
         ends = await consumer.end_offsets(partitions)
         waiting = {one for one in partitions if begins[one] < ends[one]}
         consumer.assign(list(waiting))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, time
 from decimal import Decimal
+from itertools import combinations
+from typing import NamedTuple
 
 import msgspec
 
+from schemas.currencies import rounded
 from schemas.records import micros
 from schemas.settlement import Receipt, ReceiptRecord, Reference, StatementRecord
 from streams.banking.camt import Payment
@@ -18,10 +21,16 @@ _ZERO = Decimal(0)
 _LONGEST = 500
 ASSIGNED = ":assigned"
 """Behind the id of an unknown payment: the receipt by which somebody said whose it is."""
+PART = ":part"
+"""Behind the id of a payment for several statements, before a number: its second part, and those after it."""
+_MOST_TRIED = 12
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """A closed statement and what came in for it. `state`: unpaid, partial, paid or excess."""
+    """A closed statement and what came in for it. `state`: unpaid, partial, paid or excess.
+
+    `period_end` in microseconds.
+    """
 
     reference: str
     creditor: str
@@ -32,6 +41,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     outstanding: Decimal
     state: str
     payments: list[str]
+    period_end: int
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,33 +65,90 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-def receipt_of(payment: Payment, outstanding: Mapping[str, tuple[str, Decimal]]) -> Receipt:
-    """The receipt of a payment; `outstanding`: currency and amount by the reference of a closed statement.
+class Left(NamedTuple):
+    """What is outstanding of a closed statement, what was paid of it, and when its period ended (micros)."""
 
-    Of several references that it names, the statement that its amount pays off, else the first one that is
-    closed, else the first. Without any it is nobody's, and is listed.
+    currency: str
+    amount: Decimal
+    paid: Decimal = _ZERO
+    until: int = 0
+
+
+def receipts_of(payment: Payment, outstanding: Mapping[str, Left]) -> list[Receipt]:
+    """The receipts of a payment, which add up to it; `outstanding`: by the reference of a closed statement.
+
+    One that names one statement is for that one, whatever its amount. One that names several is shared out:
+    to those of them whose outstanding amounts add up to it, else to the oldest first. What is left then is
+    for the first named statement that is not closed yet, else on account. When nothing is outstanding of any,
+    it is a payment too many for the first that is closed. Without a reference it is nobody's, and is listed.
+
+    What takes a payment back (its amount is negative) takes back what was paid, from the newest first.
     """
     texts = (*payment.remittance, *([payment.end_to_end_id] if payment.end_to_end_id else []))
     named = found_in(texts)
-
-    def rank(reference: Reference) -> int:
-        known = outstanding.get(str(reference))
-        return 2 if known is None else int(known != (payment.currency, payment.amount))
-
-    best = min(named, key=rank, default=None)
+    parts = _parts(payment, named, outstanding)
     told = filter(None, (payment.payer, payment.payer_account, *texts))
-    return Receipt(
-        id=payment.id,
-        currency=payment.currency,
-        amount=payment.amount,
-        # Noon: the same day in nearly every time zone.
-        received_on=micros(datetime.combine(payment.booked_on, time(12), UTC)),
-        creditor=best.creditor if best else None,
-        debtor=best.debtor if best else None,
-        statement=str(best) if best else None,
-        source="bank",
-        text=" | ".join(dict.fromkeys(told))[:_LONGEST],
-    )
+    text = " | ".join(dict.fromkeys(told))[:_LONGEST]
+    return [
+        Receipt(
+            id=payment.id if number == 1 else f"{payment.id}{PART}{number}",
+            currency=payment.currency,
+            amount=amount,
+            # Noon: the same day in nearly every time zone.
+            received_on=micros(datetime.combine(payment.booked_on, time(12), UTC)),
+            creditor=whose.creditor if whose else None,
+            debtor=whose.debtor if whose else None,
+            statement=str(whose) if whose and is_for_it else None,
+            source="bank",
+            text=text,
+        )
+        for number, (whose, is_for_it, amount) in enumerate(parts, 1)
+    ]
+
+
+_Part = tuple[Reference | None, bool, Decimal]
+"""Whose statement, whether it is for it or on account of its parties, and how much."""
+
+
+def _parts(payment: Payment, named: list[Reference], outstanding: Mapping[str, Left]) -> list[_Part]:
+    if len(named) < 2:
+        return [(named[0] if named else None, True, payment.amount)]
+    known = [(one, outstanding[str(one)]) for one in named if str(one) in outstanding]
+    closed = [(one, left) for one, left in known if left.currency == payment.currency]
+    sign = 1 if payment.amount > 0 else -1
+    closed.sort(key=lambda each: (sign * each[1].until, str(each[0])))
+    room = [(one, left.amount if sign > 0 else left.paid) for one, left in closed]
+    room = [(one, amount) for one, amount in room if amount > 0]
+    rest = abs(payment.amount)
+    parts: list[_Part] = []
+    for one, amount in _adding_up(room, rest) or room:
+        if taken := min(amount, rest):
+            parts.append((one, True, rounded(sign * taken, payment.currency)))
+            rest -= taken
+    open_ones = [one for one in named if str(one) not in outstanding and one.currency == payment.currency]
+    if rest and open_ones:
+        parts.append((open_ones[0], True, sign * rest))
+    elif rest and parts:
+        parts.append((parts[0][0], False, sign * rest))
+    elif rest:
+        first = closed[0] if closed else known[0] if known else (named[0],)
+        parts.append((first[0], True, payment.amount))
+    return parts
+
+
+def _adding_up(room: list[tuple[Reference, Decimal]], amount: Decimal) -> list[tuple[Reference, Decimal]]:
+    """Those whose amounts add up to an amount: as few as possible, of these the first; none if none do."""
+    if len(room) <= _MOST_TRIED:
+        for count in range(1, len(room) + 1):
+            for some in combinations(room, count):
+                if sum(one[1] for one in some) == amount:
+                    return list(some)
+    return []
+
+
+def payment_id(receipt_id: str) -> str:
+    """The id of the payment that a receipt is of, or is a part of."""
+    return receipt_id.partition(PART)[0]
 
 
 def standings(
@@ -112,6 +179,7 @@ def standings(
                 outstanding=one.total - paid,
                 state=payment_state(one.total, paid),
                 payments=[receipt.id for receipt in mine],
+                period_end=one.period_end,
             )
         )
     return found
@@ -122,8 +190,9 @@ class Outstanding:
 
     def __init__(self, found: Iterable[Standing]) -> None:
         self._totals = {one.reference: one.total for one in found}
-        self.left = {one.reference: (one.currency, one.outstanding) for one in found}
-        """Currency and amount by reference."""
+        self.left = {
+            one.reference: Left(one.currency, one.outstanding, one.paid, one.period_end) for one in found
+        }
 
     def take(self, receipt: Receipt | ReceiptRecord, *, new: bool = True) -> str:
         """The state that a payment leaves its statement in, or why it counts for none; as in `Received`."""
@@ -131,13 +200,13 @@ class Outstanding:
             return "on_account" if receipt.creditor else "unknown"
         if receipt.statement not in self.left:
             return "unknown_statement"
-        currency, left = self.left[receipt.statement]
-        if currency != receipt.currency:
+        left = self.left[receipt.statement]
+        if left.currency != receipt.currency:
             return "wrong_currency"
-        left -= receipt.amount if new else _ZERO
-        self.left[receipt.statement] = currency, left
-        total = self._totals[receipt.statement]
-        return payment_state(total, total - left)
+        if new:
+            left = left._replace(amount=left.amount - receipt.amount, paid=left.paid + receipt.amount)
+            self.left[receipt.statement] = left
+        return payment_state(self._totals[receipt.statement], left.paid)
 
 
 def received(receipts: Iterable[ReceiptRecord], found: Iterable[Standing]) -> list[Received]:
