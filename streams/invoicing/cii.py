@@ -83,12 +83,13 @@ def _line(number: int, each: InvoiceLine, statement: Statement) -> LineItem:
         note = IncludedNote()  # BT-127
         note.content = "Arrived after its own period was closed"
         item.document.notes.add(note)
-    item.product.name = f"{ITEMS[line.kind]} {line.cdr_id or line.entry_id}"  # BT-153
+    of_several = f", at {each.rate:f} %" if each.part else ""
+    item.product.name = f"{ITEMS[line.kind]} {line.cdr_id or line.entry_id}{of_several}"  # BT-153
     started = local(line.started_at, statement.time_zone)
     ended = local(line.ended_at, statement.time_zone)
     # Of a session and its place: BG-32.
     for name, value in (
-        ("kWh", f"{line.kwh.normalize():f}"),
+        ("kWh", f"{line.kwh.normalize():f}" if each.part < 2 else ""),
         ("Start", started.isoformat(timespec="seconds")),
         ("End", ended.isoformat(timespec="seconds")),
         ("Location", line.location_id),

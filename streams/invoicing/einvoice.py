@@ -7,6 +7,7 @@ The statement's totals are the invoice's. EN 16931 wants more of the figures bel
 - A tax is its rate times the sum of its lines (BR-CO-17, BR-S-08). Where the operators' own taxes, rounded
   CDR by CDR, come to something else, the difference is the invoice's rounding amount (BT-114), so that what
   is due is what the statement says. A difference that rounding does not explain is an error.
+- A line has one rate of VAT (BG-30). One that bears VAT at several rates becomes a line for each (`rates`).
 - Prices are not negative (BR-27): what was taken back has a quantity of -1; a statement that comes out
   negative as a whole becomes a credit note (type 381) with the signs turned round.
 
@@ -26,6 +27,7 @@ from schemas.currencies import digits_of
 from schemas.settlement import Line, Statement
 from streams.invoicing.figures import local
 from streams.invoicing.parties import ZERO_TAX, MissingDetailsError, PartyDetails
+from streams.invoicing.rates import parts_of
 from streams.invoicing.shares import shared
 
 PROFILE = "urn:cen.eu:en16931:2017"
@@ -39,12 +41,16 @@ class InvoiceError(ValueError):
 
 
 class InvoiceLine(NamedTuple):
-    """A line as it is invoiced: its net amount in cents, its VAT category and rate."""
+    """A line as it is invoiced: its net amount in cents, its VAT category and rate.
+
+    `part`: 0 for a whole one, else which one of those that bear a rate of its VAT each.
+    """
 
     line: Line
     category: str
     rate: Decimal
     net: Decimal
+    part: int = 0
 
 
 class Vat(NamedTuple):
@@ -78,26 +84,26 @@ def figures(statement: Statement, zero_category: str) -> Invoice:
     places = digits_of(statement.currency)
     if places > 2:
         raise InvoiceError(f"EN 16931 has two decimals, {statement.currency} has more")
-    lines = [line for line in statement.lines if line.kind in _SOLD]
+    unit = Decimal(1).scaleb(-places)
+    lines, numbers = _one_rate_each([line for line in statement.lines if line.kind in _SOLD], unit)
     if not lines:
         raise InvoiceError(f"{statement.reference} has nothing to invoice")
-    unit = Decimal(1).scaleb(-places)
     turn = -1 if statement.total < 0 else 1
-    groups: dict[tuple[str, Decimal], list[Line]] = {}
-    for line, rate in zip(lines, _rates(lines), strict=True):
-        groups.setdefault(("S", rate) if rate else (zero_category, Decimal(0)), []).append(line)
+    groups: dict[tuple[str, Decimal], list[int]] = {}
+    for at, rate in enumerate(_rates(lines)):
+        groups.setdefault(("S", rate) if rate else (zero_category, Decimal(0)), []).append(at)
     ordered = sorted(groups)
-    exact = [sum((turn * line.before_taxes for line in groups[group]), Decimal(0)) for group in ordered]
+    exact = [sum((turn * lines[at].before_taxes for at in groups[group]), Decimal(0)) for group in ordered]
     net = _whole(turn * statement.total_before_taxes, unit)
     if abs(sum(exact, -net)) > unit * (len(statement.taxes) + 1):
         raise InvoiceError(f"the lines of {statement.reference} do not add up to its total without tax")
-    found: dict[str, InvoiceLine] = {}
+    found: dict[int, InvoiceLine] = {}
     vat: list[Vat] = []
     for group, base in zip(ordered, _bases(exact, net, places), strict=True):
         members = groups[group]
-        amounts = shared([turn * line.before_taxes for line in members], base, places)
-        for line, amount in zip(members, amounts, strict=True):
-            found[line.entry_id] = InvoiceLine(line, *group, amount)
+        amounts = shared([turn * lines[at].before_taxes for at in members], base, places)
+        for at, amount in zip(members, amounts, strict=True):
+            found[at] = InvoiceLine(lines[at], *group, amount, numbers[at])
         vat.append(Vat(*group, base, _whole(base * group[1] / 100, unit)))
     gross = net + sum(row.amount for row in vat)
     due = _whole(turn * statement.total, unit)
@@ -108,13 +114,29 @@ def figures(statement: Statement, zero_category: str) -> Invoice:
         )
     return Invoice(
         credit_note=turn < 0,
-        lines=[found[line.entry_id] for line in lines],
+        lines=[found[at] for at in range(len(lines))],
         vat=vat,
         net=net,
         gross=gross,
         rounding=due - gross,
         due=due,
     )
+
+
+def _one_rate_each(lines: Sequence[Line], unit: Decimal) -> tuple[list[Line], list[int]]:
+    """The lines, those with several rates in parts, and the number of each part. Raises InvoiceError."""
+    found: list[Line] = []
+    numbers: list[int] = []
+    for line in lines:
+        parts = parts_of(line, unit)
+        if parts is None:
+            raise InvoiceError(
+                f"{line.cdr_id or line.entry_id} bears {len(line.taxes)} taxes on one price; "
+                "EN 16931 knows one VAT a line, at one rate"
+            )
+        found += parts
+        numbers += range(1, len(parts) + 1) if len(parts) > 1 else [0]
+    return found, numbers
 
 
 def _whole(amount: Decimal, unit: Decimal) -> Decimal:
@@ -141,10 +163,6 @@ def _rates(lines: Sequence[Line]) -> Iterator[Decimal]:
     candidates += [_whole_tenths(taxes, base)]
     for line in lines:
         named = [tax for tax in line.taxes if tax.amount or tax.percentage]
-        if len(named) > 1:
-            raise InvoiceError(
-                f"{line.cdr_id or line.entry_id} bears {len(named)} taxes; EN 16931 knows one VAT a line"
-            )
         if named and named[0].percentage is not None:
             yield _plain(named[0].percentage)
         elif not _tax(line):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lxml import etree
 from saxonche import PySaxonProcessor
 
+from schemas.records import EntryRecord, TaxRecord, quantized
 from schemas.settlement import Statement
 from streams.banking.references import found_in
 from streams.invoicing.cii import write
@@ -197,6 +198,62 @@ def test_a_tax_that_rounds_to_nothing() -> None:
     assert [(row.category, row.rate, row.base) for row in found.vat] == [("S", 21, Decimal("10.01"))]
 
 
+def two_rates(before: str, *taxes: tuple[str, str], name: str = "VAT") -> EntryRecord:
+    """A posting with amounts of one tax at several rates."""
+    found = entry(1, before, None)
+    found.taxes = [
+        TaxRecord(
+            name=name if number else "VAT",
+            percentage=quantized(Decimal(rate)),
+            amount=quantized(Decimal(tax)),
+        )
+        for number, (rate, tax) in enumerate(taxes)
+    ]
+    found.amount = found.before_taxes + sum(one.amount for one in found.taxes)
+    return found
+
+
+def test_a_line_at_two_rates_is_two_lines(breaks: Breaks) -> None:
+    """Energy at 21 %, parking at 9 %, and what bears nothing: as much of the price as the taxes say."""
+    statement = closed([two_rates("13.50", ("21", "2.10"), ("9", "0.27")), entry(2, "5.00", "9")])
+    xml = write(statement, SELLER, BUYER)
+    assert breaks(xml) == []
+    check_arithmetic(xml, statement)
+    found = figures(statement, "Z")
+    assert [(one.rate, one.net, one.part) for one in found.lines] == [
+        (21, Decimal("10.00"), 1), (9, Decimal("3.00"), 2), (0, Decimal("0.50"), 3), (9, Decimal("5.00"), 0),
+    ]  # fmt: skip
+    assert xml.count(b"C1, at 9 %") == 1
+    assert xml.count(b"<ram:Description>kWh<") == 2, "the energy is said once"
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 50_000), st.integers(0, 50_000), st.integers(0, 9_999)),
+        min_size=1, max_size=6,
+    ),
+    st.booleans(),
+)  # fmt: skip
+def test_lines_at_two_rates_add_up(prices: list[tuple[int, int, int]], credit: bool) -> None:
+    """Whatever their taxes were rounded to: the parts are the line, and what is due is the statement's."""
+    entries = []
+    for number, (energy, parking, free) in enumerate(prices, 1):
+        taxes = [(rate, (Decimal(net) * Decimal(rate) / 100).quantize(Decimal(1)) / 100)
+                 for rate, net in (("21", energy), ("9", parking))]  # fmt: skip
+        sign = -1 if credit and number % 2 else 1
+        made = two_rates(str(sign * Decimal(energy + parking + free) / 100),
+                         *((rate, str(sign * tax)) for rate, tax in taxes))  # fmt: skip
+        made.id, made.cdr_id, made.sequence = f"NL*TNM*C{number}#1", f"C{number}", number
+        entries.append(made)
+    statement = closed(entries)
+    found = figures(statement, "Z")
+    turn = -1 if found.credit_note else 1
+    assert found.due == turn * statement.total
+    assert sum(one.net for one in found.lines) == found.net == turn * statement.total_before_taxes
+    assert abs(found.rounding) <= CENT * (2 * len(prices) + 1)
+
+
 def test_refusals() -> None:
     """Each says what is wrong."""
     statement = closed([entry(1, "10.00")])
@@ -216,6 +273,10 @@ def test_refusals() -> None:
     twice.taxes = [*twice.taxes, *twice.taxes]
     with pytest.raises(InvoiceError, match="2 taxes"):
         figures(closed([twice]), "Z")
+    for several in (two_rates("10.00", ("5", "0.50"), ("7", "0.70"), name="PST"),
+                    two_rates("10.00", ("5", "0.50"), ("7", "0.70"))):  # fmt: skip
+        with pytest.raises(InvoiceError, match="2 taxes on one price"):
+            figures(closed([several]), "Z")
 
 
 @pytest.mark.parametrize(
