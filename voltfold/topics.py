@@ -1,15 +1,25 @@
-"""Topics as the catalogue has them: created where they are missing, never altered behind anybody's back."""
+"""Topics as the catalogue has them: created where they are missing, never altered behind anybody's back.
+
+But for one setting that an older version did not make them with, and the order of lists rests on: whose clock
+their records have (`_give_clock`).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from time import monotonic
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from schemas.topics import Topic
+
+log = logging.getLogger(__name__)
+_CLOCK = "message.timestamp.type"
+_SET_ON_TOPIC = 1  # source of a setting, as Kafka's protocol has it
 
 
 class TopicMismatchError(RuntimeError):
@@ -49,9 +59,31 @@ async def create_topics(kafka: str, topics: Iterable[Topic], replicas: int = 1, 
                 raise TopicMismatchError(
                     f"{name} has {count} partitions, and the catalogue says {topic.partitions}"
                 )
+        await _give_clock(admin, [one for name, one in wanted.items() if one not in missing])
         return len(missing)
     finally:
         await admin.close()
+
+
+async def _give_clock(admin: AIOKafkaAdminClient, topics: list[Topic]) -> None:
+    """Give topics that lack it the clock of the broker; all that was set on them by hand stays.
+
+    What was written before keeps the clock of its writer, so lists may show that out of order.
+    """
+    asked = [ConfigResource(ConfigResourceType.TOPIC, one.name) for one in topics if _CLOCK in one.config]
+    if not asked:
+        return
+    wrong = []
+    for answer in await admin.describe_configs(asked):
+        for _, _, _, name, entries in answer.resources:
+            values = {entry[0]: entry[1] for entry in entries}
+            if values.get(_CLOCK) != "LogAppendTime":
+                kept = {entry[0]: entry[1] for entry in entries if entry[3] == _SET_ON_TOPIC}
+                configs = {**kept, _CLOCK: "LogAppendTime"}
+                wrong.append(ConfigResource(ConfigResourceType.TOPIC, name, configs))
+    if wrong:
+        await admin.alter_configs(wrong)
+        log.info("%d topics of an older version have the broker's clock now", len(wrong))
 
 
 def _is_led(found: dict[str, object] | None) -> bool:

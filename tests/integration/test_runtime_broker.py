@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.topics import Topics
 from voltfold import broker as kafka_broker
@@ -43,6 +45,27 @@ async def test_large_records_survive_a_transaction(broker: str, topics: Topics) 
 async def test_topics_are_created_once(broker: str, topics: Topics) -> None:
     """Creating the catalogue again changes nothing."""
     assert await create_topics(broker, topics.all()) == 0
+
+
+async def test_topics_of_an_older_version_get_the_brokers_clock(broker: str, topics: Topics) -> None:
+    """And keep what was set on them by hand."""
+    name = topics.tariffs.name
+    resource = ConfigResource(ConfigResourceType.TOPIC, name, {"retention.ms": "86400000000"})
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+
+    async def found() -> dict[str, str]:
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+        return {entry[0]: entry[1] for entry in answer.resources[0][4]}
+
+    try:
+        await admin.alter_configs([resource])
+        assert (await found())["message.timestamp.type"] == "CreateTime"
+        assert await create_topics(broker, topics.all()) == 0
+        values = await found()
+    finally:
+        await admin.close()
+    assert (values["message.timestamp.type"], values["retention.ms"]) == ("LogAppendTime", "86400000000")
 
 
 MAPPED = "Mapped static  region #1"

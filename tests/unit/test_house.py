@@ -36,7 +36,7 @@ MAY_IMPORT = {
             "streams.terminals",
         ),
         *("streams.pricing", "streams.versions", "streams.index", "streams.table"),
-        *("streams.clock", "streams.overdue"),
+        *("streams.clock", "streams.limits", "streams.overdue", "streams.waiting"),
         "analytics.queries",
     ),
     "voltfold": FLOORS,
@@ -45,8 +45,8 @@ MAY_IMPORT = {
 
 PURE = (
     *("authorization", "banking", "charges", "clock", "concerns", "deliveries", "folding", "index"),
-    *("invoicing", "ledger", "objects", "overdue", "payments", "pricing", "pulls", "quarantine"),
-    *("references", "requests", "sessions", "settlement", "table", "terminals", "versions"),
+    *("invoicing", "ledger", "limits", "objects", "overdue", "payments", "pricing", "pulls", "quarantine"),
+    *("references", "requests", "sessions", "settlement", "table", "terminals", "versions", "waiting"),
 )
 """Modules and packages of `streams` that compute, and do nothing else."""
 
