@@ -101,6 +101,10 @@ def _file(number: int) -> bytes:
     return document(entries)
 
 
+def _amounts(said: list[dict[str, Any]]) -> list[tuple[str, Decimal]]:
+    return [(one["id"], Decimal(one["amount"])) for one in said]
+
+
 async def test_a_killed_import_is_run_again(broker: str, topics: Topics, tmp_path: Path) -> None:
     """Whenever it was: before, while and after it wrote, and before anybody folded what it wrote."""
     bank = Bank(broker, topics)
@@ -129,9 +133,7 @@ async def test_a_killed_import_is_run_again(broker: str, topics: Topics, tmp_pat
             said = await bank.run(file)
             again = await bank.run(file)
             assert not any(one["new"] for one in again)
-            assert [(one["id"], one["amount"]) for one in again] == [
-                (one["id"], one["amount"]) for one in said
-            ]
+            assert _amounts(again) == _amounts(said)
         assert ends[-9] >= 3, f"hardly any was killed while it ran: {ends}"
         receipts = await bank.conclude(PAYMENTS * (1 + len(MOMENTS)))
     finally:

@@ -58,14 +58,19 @@ async def test_topics_of_an_older_version_get_the_brokers_clock(broker: str, top
         (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
         return {entry[0]: entry[1] for entry in answer.resources[0][4]}
 
+    async def until(clock: str) -> dict[str, str]:
+        async with asyncio.timeout(20):
+            while (values := await found())["message.timestamp.type"] != clock:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        return values
+
     try:
         await admin.alter_configs([resource])
-        assert (await found())["message.timestamp.type"] == "CreateTime"
+        await until("CreateTime")
         assert await create_topics(broker, topics.all()) == 0
-        values = await found()
+        assert (await until("LogAppendTime"))["retention.ms"] == "86400000000"
     finally:
         await admin.close()
-    assert (values["message.timestamp.type"], values["retention.ms"]) == ("LogAppendTime", "86400000000")
 
 
 MAPPED = "Mapped static  region #1"
