@@ -5,6 +5,7 @@
 #   make test     every test, on the real broker and engine
 #   make lint     ruff and mypy
 #   make bench    measurements; make chaos: the long chaos run
+#   make fuzz     100,000 bodies that no partner should send; FUZZ=... and FUZZ_SEED=... choose others
 #   make lock     solve pyproject.toml into requirements.lock again (needs uv)
 
 SHELL := /bin/sh
@@ -23,7 +24,7 @@ NEW_ENOUGH := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: install demo up test lint format bench chaos compose-check lock clean
+.PHONY: install demo up test lint format bench chaos fuzz compose-check lock clean
 
 install: $(STAMP)
 
@@ -69,6 +70,12 @@ CHAOS_SECONDS ?= 60
 CHAOS_SEEDS ?= 1,2,3,4,5,6,7,8,9,10
 chaos: install
 	@CHAOS_SECONDS=$(CHAOS_SECONDS) CHAOS_SEEDS=$(CHAOS_SEEDS) $(PY) -m pytest -s tests/chaos $(ARGS)
+
+# About ten minutes.
+FUZZ ?= 100000
+FUZZ_SEED ?= 1
+fuzz: install
+	@VOLTFOLD_FUZZ=$(FUZZ) VOLTFOLD_FUZZ_SEED=$(FUZZ_SEED) $(PY) -m pytest -q -s tests/integration/test_fuzz.py $(ARGS)
 
 # Podman itself is not needed to check the file; echo answers for it.
 compose-check: install

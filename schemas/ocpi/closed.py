@@ -3,8 +3,8 @@
 A platform that speaks an earlier version may refuse a whole object for one word that its version does not
 have. So of a list, values that the version does not have are left out; a single one is OTHER where there is
 such a value, is left out where the field is optional, and else is the nearest. A location is written without
-the connectors of standards that the version does not have, and without EVSEs that have no other connector. A
-CDR, and a connector or an EVSE that is asked for by itself, keeps what it has.
+the connectors of standards that the version does not have, and without EVSEs that have no other connector. In
+a CDR, a session, and a connector or an EVSE that is asked for by itself, it is the nearest plug.
 """
 
 from __future__ import annotations
@@ -32,6 +32,19 @@ _PLUGS_221 = _PLUGS_211 | {
     *("CHAOJI", "DOMESTIC_M", "DOMESTIC_N", "DOMESTIC_O", "GBT_AC", "GBT_DC", "NEMA_5_20", "NEMA_6_30"),
     *("NEMA_6_50", "NEMA_10_30", "NEMA_10_50", "NEMA_14_30", "NEMA_14_50", "PANTOGRAPH_BOTTOM_UP"),
     "PANTOGRAPH_TOP_DOWN",
+}
+_NEAREST = {
+    "SAE_J3400": "TESLA_S",
+    "MCS": "IEC_62196_T2_COMBO",
+    "PANTOGRAPH_BOTTOM_UP": "IEC_62196_T2_COMBO",
+    "PANTOGRAPH_TOP_DOWN": "IEC_62196_T2_COMBO",
+    "CHAOJI": "CHADEMO",
+    "GBT_DC": "CHADEMO",
+    "DOMESTIC_M": "DOMESTIC_D",
+    "DOMESTIC_N": "DOMESTIC_J",
+    "DOMESTIC_O": "DOMESTIC_C",
+    **dict.fromkeys(("NEMA_5_20", "NEMA_6_30", "NEMA_6_50", "NEMA_10_30", "NEMA_10_50"), "DOMESTIC_B"),
+    **dict.fromkeys(("NEMA_14_30", "NEMA_14_50"), "DOMESTIC_B"),
 }
 _CAPABILITIES_211 = frozenset(
     (
@@ -90,6 +103,15 @@ def _or_drop(known: frozenset[str]) -> _Rule:
     return rule
 
 
+def _nearest(known: frozenset[str]) -> _Rule:
+    """A plug of the same family; where none is known, the one that is the most frequent."""
+    return lambda value: value if value in known else _NEAREST.get(value, "IEC_62196_T2")
+
+
+_PLUGS = {"2.2.1": _nearest(_PLUGS_221), "2.1.1": _nearest(_PLUGS_211)}
+"""Of connectors that are not left out."""
+
+
 def _role(role: Role) -> Role:
     """Payment terminal providers came with 2.3.0."""
     return Role.OTHER if role is Role.PTP else role
@@ -101,6 +123,7 @@ _RULES: Mapping[str, Mapping[tuple[str, str], _Rule]] = {
         ("CdrToken", "type"): _else(_TOKENS_221, "OTHER"),
         ("PublishTokenType", "type"): _or_drop(_TOKENS_221),
         ("Connector", "standard"): _or_drop(_PLUGS_221),
+        ("CdrLocation", "connector_standard"): _PLUGS["2.2.1"],
         ("EVSE", "capabilities"): _only(_CAPABILITIES_221),
         ("EVSE", "parking_restrictions"): _only(_RESTRICTIONS),
         ("Location", "facilities"): _only(_FACILITIES_221),
@@ -143,9 +166,8 @@ def _close(version: str, found: Any, *, keep: bool) -> Any:
     for field in _fields(version, type(found)):
         value = getattr(found, field.name)
         if field.rule is not None:
-            if keep and field.name == "standard":
-                continue
-            new = field.rule(value)
+            rule = _PLUGS[version] if keep and field.name == "standard" else field.rule
+            new = rule(value)
         elif isinstance(value, list):
             new = _each(version, value, keep=keep)
             if field.needed and not new:

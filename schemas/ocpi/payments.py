@@ -22,6 +22,9 @@ from msgspec import Meta
 from schemas.ocpi import v221
 from schemas.ocpi.objects import (
     CdrId,
+    CiString3,
+    CiString10,
+    CiString20,
     CiString36,
     CiString45,
     CiString255,
@@ -63,9 +66,9 @@ class _TerminalParts(Part, frozen=True, kw_only=True):
     country_code: CountryCode | None = None
     address: CiString45 | None = None
     city: CiString45 | None = None
-    postal_code: Annotated[str, Meta(max_length=10)] | None = None
-    state: Annotated[str, Meta(max_length=20)] | None = None
-    country: Annotated[str, Meta(max_length=3)] | None = None
+    postal_code: CiString10 | None = None
+    state: CiString20 | None = None
+    country: CiString3 | None = None
     coordinates: GeoLocation | None = None
     invoice_base_url: Url | None = None
     invoice_creator: InvoiceCreator | None = None

@@ -57,8 +57,10 @@ class Reader(Generic[T]):
         odd = (
             b"\\" in body or b"\x7f" in body or not body.isascii()
         )  # else no string can hold such a character
-        if odd and isinstance(found, msgspec.Struct):
-            hold_printable(found)
+        if odd:
+            _hold_text(body)
+            if isinstance(found, msgspec.Struct):
+                hold_printable(found)
         return found
 
     def _again(self, body: bytes, error: Exception) -> T:
@@ -68,6 +70,14 @@ class Reader(Generic[T]):
             except _REFUSED as second:
                 refuse(second, self._type)
         return refuse(error, self._type)
+
+
+def _hold_text(body: bytes) -> None:
+    """Raises InvalidObjectError for what is no UTF-8: a decoder does not look into fields that it skips."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        refuse(error, None)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -150,7 +160,8 @@ def _is_unset(found: inspect.Type) -> bool:
 
 # Strings
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Control characters, and the line and paragraph separators.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _Check = Callable[[Any, str], None]
 
 

@@ -15,6 +15,7 @@ _OWNER = "in the URL only; whoever reads says it"
 _OTHER = "OTHER for a value that the version does not have"
 _KNOWN = "those that the version has"
 _NOT_HAD = "left out where the version does not have the value"
+_PLUG = {"standard": "the nearest one that the version has"}
 _PLUGS = "without connectors of standards that the version does not have, and EVSEs of nothing else"
 _MIX = {"energy_mix.environ_impact": _KNOWN}
 _WORDS_EVSE = {
@@ -98,6 +99,7 @@ UNSAID: dict[tuple[str, str], Mapping[str, str]] = {
     ("session", "2.2.1"): {**_under("total_cost", _TAXES), **_under("cdr_token", _TOKEN_221)},
     ("cdr", "2.2.1"): {
         **_under("cdr_token", _TOKEN_221),
+        "cdr_location.connector_standard": _PLUG["standard"],
         **_under("tariffs", _TARIFF_221),
         **{f"{cost}.taxes": _TAXES["taxes"] for cost in _COSTS},
     },
@@ -112,8 +114,8 @@ UNSAID: dict[tuple[str, str], Mapping[str, str]] = {
         **_under("evses", _EVSE_221),
         **_under("evses.connectors", _CONNECTOR_221),
     },
-    ("evse", "2.2.1"): {**_EVSE_221, **_under("connectors", _CONNECTOR_221)},
-    ("connector", "2.2.1"): _CONNECTOR_221,
+    ("evse", "2.2.1"): {**_EVSE_221, **_under("connectors", _CONNECTOR_221 | _PLUG)},
+    ("connector", "2.2.1"): {**_CONNECTOR_221, **_PLUG},
     ("token", "2.2.1"): _TOKEN_221,
     ("start_session", "2.2.1"): _under("token", _TOKEN_221),
     ("reserve_now", "2.2.1"): _under("token", _TOKEN_221),
@@ -149,6 +151,7 @@ UNSAID: dict[tuple[str, str], Mapping[str, str]] = {
         "cdr_location.connector_id": "#NA where it is empty",
         "cdr_location.postal_code": "left out where it is empty",
         "cdr_location.state": _LOST,
+        "cdr_location.connector_standard": _PLUG["standard"],
         "cdr_location.connector_power_type": _POWER["power_type"],
         **_under("tariffs", _TARIFF_211),
         **_PERIODS_211,
@@ -177,8 +180,8 @@ UNSAID: dict[tuple[str, str], Mapping[str, str]] = {
         **_under("evses", _EVSE_211),
         **_under("evses.connectors", _CONNECTOR_211),
     },
-    ("evse", "2.1.1"): {**_EVSE_211, **_under("connectors", _CONNECTOR_211)},
-    ("connector", "2.1.1"): _CONNECTOR_211,
+    ("evse", "2.1.1"): {**_EVSE_211, **_under("connectors", _CONNECTOR_211 | _PLUG)},
+    ("connector", "2.1.1"): {**_CONNECTOR_211, **_PLUG},
     ("token", "2.1.1"): {"country_code": _OWNER, "party_id": _OWNER, **_TOKEN_211},
     ("credentials", "2.1.1"): {
         "hub_party_id": _LOST,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from schemas.ocpi import wire
 from tests import strategies
 
+EXAMPLES = Path(__file__).parents[2] / "data" / "ocpi-examples"
 WHEN = "2026-01-05T09:00:00Z"
 PLUGS = ("IEC_62196_T2", "SAE_J3400", "NEMA_14_50", "SOME_NEW_PLUG")
 
@@ -103,10 +105,28 @@ def test_the_newest_version_says_everything() -> None:
 
 
 @pytest.mark.parametrize("version", ["2.2.1", "2.1.1"])
-def test_an_evse_by_itself_keeps_its_connectors(version: str) -> None:
+def test_an_evse_by_itself_has_the_nearest_connectors(version: str) -> None:
     evse = location()["evses"][3]
     told = said("evse", version, evse)
-    assert [plug["standard"] for plug in told["connectors"]] == ["SOME_NEW_PLUG", "SAE_J3400"]
+    assert [plug["standard"] for plug in told["connectors"]] == ["IEC_62196_T2", "TESLA_S"]
+    for plug, nearest in (("MCS", "IEC_62196_T2_COMBO"), ("GBT_DC", "CHADEMO"), ("NEMA_14_50", "DOMESTIC_B")):
+        (told,) = said("evse", version, evse | {"connectors": [connector("1", plug)]})["connectors"]
+        assert told["standard"] == (plug if version == "2.2.1" and plug != "MCS" else nearest)
+
+
+@pytest.mark.parametrize("version", ["2.2.1", "2.1.1"])
+def test_cdrs_and_sessions_have_plugs_of_their_version(version: str) -> None:
+    body = json.loads((EXAMPLES / "2.3.0" / "cdr_example.json").read_bytes())
+    for plug, nearest in (("SAE_J3400", "TESLA_S"), ("#NA", "IEC_62196_T2")):
+        body["cdr_location"]["connector_standard"] = plug
+        told = said("cdr", version, body)
+        if version == "2.2.1":
+            assert told["cdr_location"]["connector_standard"] == nearest
+        else:
+            assert told["location"]["evses"][0]["connectors"][0]["standard"] == nearest
+    if version == "2.1.1":
+        (evse,) = said("session", version, session())["location"]["evses"]
+        assert evse["connectors"][0]["standard"] == "IEC_62196_T2"
 
 
 @pytest.mark.parametrize("version", ["2.2.1", "2.1.1"])
@@ -171,7 +191,7 @@ def test_a_session_of_221_and_of_230_only_names_its_location() -> None:
         assert said("session", version, session(), place=place) == said("session", version, session())
 
 
-@pytest.mark.parametrize("text", ["a\nb", "a\tb", "\u0000", "a\rb", "\u007f"])
+@pytest.mark.parametrize("text", ["a\nb", "a\tb", "\u0000", "a\rb", "\u007f", "a\u0085b", "\u2028"])
 def test_no_string_holds_a_control_character(text: str) -> None:
     body = location() | {"city": text}
     with pytest.raises(wire.InvalidObjectError, match=r"^city: a string holds printable characters only"):
@@ -186,3 +206,10 @@ def test_no_string_holds_a_control_character(text: str) -> None:
 def test_a_string_holds_any_other_character(text: str) -> None:
     body = location() | {"city": text}
     assert wire.decode("location", "2.3.0", json.dumps(body).encode()).city == text
+
+
+def test_what_is_no_text_is_refused_wherever_it_is() -> None:
+    """Also in a field that nobody reads: the body is evidence, and JSON is UTF-8 (RFC 8259)."""
+    body = json.dumps(location() | {"unknown": "@"}).encode().replace(b"@", b"\xff")
+    with pytest.raises(wire.InvalidObjectError, match="not valid UTF-8"):
+        wire.decode("location", "2.3.0", body)

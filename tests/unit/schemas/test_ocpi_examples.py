@@ -79,13 +79,13 @@ def _id(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
     named = (kind for name, kind in NAMED.items() if path.stem.startswith(name))
     return max(named, key=len, default=path.stem.split("_")[0])
 
 
 def test_there_are_examples_of_every_version_and_module() -> None:
-    found = {(path.parent.name, _kind(path)) for path in WHOLE}
+    found = {(path.parent.name, kind_of(path)) for path in WHOLE}
     everywhere = ("cdr", "location", "session", "tariff", "token", "credentials", "version_details")
     payments = ("terminal", "new_terminal", "terminal_update", "financial_advice_confirmation")
     assert found == {(v, kind) for v in wire.VERSIONS for kind in everywhere} | {
@@ -96,20 +96,20 @@ def test_there_are_examples_of_every_version_and_module() -> None:
 
 @pytest.mark.parametrize("path", WHOLE, ids=_id)
 def test_an_example_is_read_and_written_back(path: Path) -> None:
-    kind, version, body = _kind(path), path.parent.name, path.read_bytes()
+    kind, version, body = kind_of(path), path.parent.name, path.read_bytes()
     found = wire.decode(kind, version, body, party=PARTY)
     again = wire.encode(kind, version, found)
     assert wire.decode(kind, version, again, party=PARTY) == found
     # 2.1.1 embeds a whole location, of which a session and a CDR keep the identifiers.
     if version != "2.1.1" or kind not in ("session", "cdr"):
-        assert _plain(again) == _known(_plain(body), _plain(again))
+        assert plain(again) == known(plain(body), plain(again))
 
 
-def _plain(body: bytes | str) -> Any:
+def plain(body: bytes | str) -> Any:
     return json.loads(body, parse_float=Decimal, parse_int=Decimal)
 
 
-def _known(sent: object, kept: object) -> object:
+def known(sent: object, kept: object) -> object:
     """What was sent, with what is always written: `tax_included`, which examples of CDRs lack."""
     if isinstance(sent, dict) and isinstance(kept, dict):
         if "excl_vat" in sent and "before_taxes" in kept:  # as examples of payments have it
@@ -117,9 +117,9 @@ def _known(sent: object, kept: object) -> object:
             return {"before_taxes": sent["excl_vat"], "taxes": taxes}
         sent = {name: value for name, value in sent.items() if value != [] or name in kept}
         more = {"tax_included": kept["tax_included"]} if "tax_included" in kept else {}
-        return more | {name: _known(value, kept.get(name)) for name, value in sent.items()}
+        return more | {name: known(value, kept.get(name)) for name, value in sent.items()}
     if isinstance(sent, list) and isinstance(kept, list):
-        return [_known(one, other) for one, other in zip(sent, kept, strict=True)]
+        return [known(one, other) for one, other in zip(sent, kept, strict=True)]
     return sent
 
 
@@ -138,7 +138,7 @@ def test_an_example_of_a_part_is_read_in_its_place(path: Path) -> None:
         assert caught.value.path == "opening_times.twentyfourseven"
         part["opening_times"]["twentyfourseven"] = False
     found = wire.decode("location", version, json.dumps(whole | part).encode())
-    assert _plain(wire.encode("location", version, found)).items() >= _plain(json.dumps(part)).items()
+    assert plain(wire.encode("location", version, found)).items() >= plain(json.dumps(part)).items()
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem in INCOMPLETE], ids=_id)
@@ -185,7 +185,7 @@ def test_an_example_of_a_patch_changes_what_it_names(path: Path) -> None:
 @pytest.mark.parametrize("path", WHOLE, ids=_id)
 def test_an_example_means_the_same_in_the_other_versions(path: Path) -> None:
     """But for what `unsaid` lists."""
-    kind = _kind(path)
+    kind = kind_of(path)
     found = wire.decode(kind, path.parent.name, path.read_bytes(), party=PARTY)
     others = [version for its, version in wire.SPOKEN if its == kind and version != path.parent.name]
     for version in others:
@@ -209,17 +209,17 @@ def _unlisted(kind: str, version: str, found: Any) -> list[str]:
     owner = token if isinstance(token, objects.Token) else found
     party = (getattr(owner, "country_code", ""), getattr(owner, "party_id", ""))
     back = wire.decode(kind, version, wire.encode(kind, version, found), party=party)
-    one, other = (_plain(wire.encode(kind, "2.3.0", item)) for item in (found, back))
-    return [path for path in _differences(one, other) if not unsaid.excused(kind, version, path)]
+    one, other = (plain(wire.encode(kind, "2.3.0", item)) for item in (found, back))
+    return [path for path in differences(one, other) if not unsaid.excused(kind, version, path)]
 
 
-def _differences(one: object, other: object, path: str = "") -> Iterator[str]:
+def differences(one: object, other: object, path: str = "") -> Iterator[str]:
     if isinstance(one, dict) and isinstance(other, dict):
         for name in one.keys() | other.keys():
-            yield from _differences(one.get(name), other.get(name), f"{path}.{name}" if path else name)
+            yield from differences(one.get(name), other.get(name), f"{path}.{name}" if path else name)
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for first, second in zip(one, other, strict=True):
-            yield from _differences(first, second, path)
+            yield from differences(first, second, path)
     elif one != other:
         yield path
 
@@ -233,7 +233,7 @@ def test_the_document_lists_what_versions_cannot_say() -> None:
 def test_an_example_of_a_response_holds_objects(path: Path) -> None:
     kind, version = ENVELOPES[path.stem], path.parent.name
     whole = wire.envelope(path.read_bytes())
-    sent = _plain(path.read_bytes())
+    sent = plain(path.read_bytes())
     assert whole.timestamp is not None
     assert (whole.status_code, whole.status_message) == (sent["status_code"], sent["status_message"])
     if kind is None:
@@ -241,18 +241,18 @@ def test_an_example_of_a_response_holds_objects(path: Path) -> None:
         return
     if isinstance(sent["data"], list):
         found = wire.decode_list(kind, version, bytes(whole.data), party=PARTY)
-        assert [_plain(wire.encode(kind, version, item)) for item in found] == sent["data"]
-        assert [_plain(item) for item in wire.items(bytes(whole.data))] == sent["data"]
+        assert [plain(wire.encode(kind, version, item)) for item in found] == sent["data"]
+        assert [plain(item) for item in wire.items(bytes(whole.data))] == sent["data"]
     else:
         one = wire.decode(kind, version, bytes(whole.data), party=PARTY)
-        assert _plain(wire.encode(kind, version, one)) == sent["data"]
+        assert plain(wire.encode(kind, version, one)) == sent["data"]
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem in LISTS], ids=_id)
 def test_an_example_of_a_list_is_read_and_written_back(path: Path) -> None:
     kind, version, body = LISTS[path.stem], path.parent.name, path.read_bytes()
     found = wire.decode_list(kind, version, body)
-    assert [_plain(wire.encode(kind, version, item)) for item in found] == _plain(body)
+    assert [plain(wire.encode(kind, version, item)) for item in found] == plain(body)
 
 
 def test_an_item_of_a_list_that_is_wrong_is_named() -> None:
@@ -268,7 +268,7 @@ def test_the_example_of_a_text_is_one_of_a_tariff() -> None:
     body = (EXAMPLES / "2.3.0" / "type_displaytext_example.json").read_bytes()
     tariff = msgspec.json.decode((EXAMPLES / "2.3.0" / "tariff_1_simple_2hour.json").read_bytes())
     whole = msgspec.json.encode(tariff | {"tariff_alt_text": [msgspec.Raw(body)]})
-    assert wire.decode("tariff", "2.3.0", whole).tariff_alt_text == [objects.DisplayText(**_plain(body))]
+    assert wire.decode("tariff", "2.3.0", whole).tariff_alt_text == [objects.DisplayText(**plain(body))]
 
 
 def test_credentials_of_every_version_mean_the_same() -> None:
@@ -343,7 +343,7 @@ def test_a_session_of_2_1_1_names_what_it_embeds() -> None:
 
 @pytest.mark.parametrize("path", WHOLE, ids=_id)
 def test_the_version_of_an_example_is_detected(path: Path) -> None:
-    version, kind = path.parent.name, _kind(path)
+    version, kind = path.parent.name, kind_of(path)
     if (version, kind) in {("2.2.1", "location"), ("2.2.1", "token"), ("2.2.1", "credentials")}:
         version = "2.3.0"  # nothing in them tells the two apart
     if kind == "version_details":
