@@ -75,7 +75,7 @@ chaos: install
 FUZZ ?= 100000
 FUZZ_SEED ?= 1
 fuzz: install
-	@VOLTFOLD_FUZZ=$(FUZZ) VOLTFOLD_FUZZ_SEED=$(FUZZ_SEED) $(PY) -m pytest -q -s tests/integration/test_fuzz.py $(ARGS)
+	@VOLTFOLD_FUZZ=$(FUZZ) VOLTFOLD_FUZZ_SEED=$(FUZZ_SEED) $(PY) -m pytest -q -s --timeout 7200 tests/integration/test_fuzz.py $(ARGS)
 
 # Podman itself is not needed to check the file; echo answers for it.
 compose-check: install

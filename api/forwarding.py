@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from api.config import ApiConfig
 from api.log import Log
 from api.partners import REGISTERED, UNREGISTERED, Connection, Registry
 from api.peer import PeerError, Peers, RefusedError, Reply, Routing, UnreachableError, origin
+from api.routes import ROUTES
 from api.vault import SealError, Vault, key_in
 from api.view import View
 from schemas.keys import object_key, party_key
@@ -45,6 +47,12 @@ class Target(msgspec.Struct, frozen=True):
     def version(self) -> str:
         """The version that is spoken there."""
         return self.connection.version or ""
+
+
+@cache
+def _spoken(module: str) -> frozenset[str]:
+    """The versions that have a module, whatever a platform lists among its endpoints."""
+    return frozenset(route.version for route in ROUTES if route.resource.module == module)
 
 
 class Forwarder:
@@ -99,7 +107,7 @@ class Forwarder:
         if connection.stage != REGISTERED or connection.their_token is None:
             raise Refusal(200, Status.NOT_CONNECTED, f"{'*'.join(party)} is not connected")
         url = connection.endpoint(module, interface)
-        if url is None:
+        if url is None or (connection.version or "") not in _spoken(module):
             raise Refusal(200, Status.NOT_CONNECTED, f"{'*'.join(party)} has no {module} as {interface}")
         return Target(party, connection), url
 

@@ -215,3 +215,20 @@ def test_profiles_and_preferences(house: Api, tnm: Platform, ems: Platform) -> N
     assert tnm.requests("PUT", "/sessions/S1/charging_preferences")[0].body == preferences
     assert ems.send("PUT", f"{base}/sender/sessions/S2/charging_preferences", preferences)[0] == 404
     assert ems.send("PUT", url, {"profile_type": "NONSENSE"})[1]["status_code"] == 2001
+
+
+def test_nobody_is_asked_for_what_their_version_has_not(house: Api, ems: Platform) -> None:
+    """A platform that speaks 2.1.1 may list charging profiles among its endpoints; it is not asked."""
+    with running(version="2.1.1", roles=(("CPO", "NL", "OLC"),), plain=True) as operator:
+        connect(house, operator, "olc")
+        owner = {"country_code": "NL", "party_id": "OLC"}
+        session = a_session("2.3.0", "S9", cdr_token=TOKEN, **owner)
+        http, said = operator.send("PUT", f"{house.url}/ocpi/2.3.0/receiver/sessions/NL/OLC/S9", session)
+        assert http == 201, said
+        wanted = f"?duration=900&response_url={ems.url}/results/get"
+        body = {"charging_profile": {"charging_rate_unit": "A"}, "response_url": f"{ems.url}/results/set"}
+        for method, query, sent in (("GET", wanted, None), ("DELETE", wanted, None), ("PUT", "", body)):
+            url = f"{house.url}/ocpi/2.2.1/receiver/chargingprofiles/S9{query}"
+            http, said = ems.send(method, url, sent)
+            assert (http, said["status_code"]) == (200, 4003), said
+        assert not operator.requests("GET", "chargingprofiles")
