@@ -23,6 +23,9 @@ from voltfold.topics import create_topics
 CARD = {"country_code": "AT", "party_id": "PAY", "type": "AD_HOC_USER", "contract_id": "-"}
 
 
+pytestmark = pytest.mark.timeout(400)  # five processes, and the courier's turns
+
+
 class House:
     """A log, an API, a worker and a courier on it; an operator, and a payment terminal provider."""
 

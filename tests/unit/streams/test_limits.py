@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -193,3 +194,18 @@ def test_neither_order_nor_batches_decide_what_is_missing(
     assert found is not None
     since = found.waiting_since
     assert (found.status == "missing_capture") == (max(hours) * HOUR - 50 * HOUR >= since)
+
+
+def test_the_state_of_an_older_version_is_read() -> None:
+    """Of a version that knew neither clock nor limits: what comes next makes of it what it makes of ours."""
+    before, after = [requested(), *costs(20)], [tick(), *costs(58)[-1:], tick(100 * HOUR)]
+    folds = [Memory(PaymentFold(TOPICS)), Memory(PaymentFold(TOPICS))]
+    for fold in folds:
+        fold(before)
+    old = folds[1].state
+    for key, value in old.items():
+        old[key] = msgspec.msgpack.encode(msgspec.msgpack.decode(value)[:5])
+    assert old != folds[0].state
+    ours, theirs = (fold(after) for fold in folds)
+    assert ours == theirs
+    assert [one.topic for one in ours].count(TOPICS.commands.name) == 1
