@@ -217,9 +217,9 @@ def _is_fit(version: str, field: Field, value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a text is a number, as examples of 2.1.1 write some."""
+    """Whether a text is a number, as examples of 2.1.1 write some; white space around it does no harm."""
     try:
-        return isinstance(value, str) and value.isascii() and Decimal(value).is_finite()
+        return isinstance(value, str) and Decimal(value).is_finite()
     except InvalidOperation:
         return False
 

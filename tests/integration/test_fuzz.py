@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -308,7 +309,7 @@ async def _send(http: aiohttp.ClientSession, target: Target, body: bytes, tally:
     if status == 1000:
         tally.accepted[target.kind] += 1
         if target.route.method == "PUT" and target.route.resource.handler == "objects":
-            query = "?type=" + json.loads(body)["type"] if target.kind == "token" else ""
+            query = "?type=" + quote(json.loads(body)["type"]) if target.kind == "token" else ""
             path = target.path.replace(target.route.version, other)
             async with http.get(path + query, headers=headers) as answer:
                 read = told(await answer.read()) or {}
