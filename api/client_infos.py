@@ -16,6 +16,7 @@ from api.config import ApiConfig
 from api.lists import HUB_CLIENT_INFO
 from api.log import Log
 from api.metrics import refused
+from api.parcels import client_info_for
 from api.partners import ROLES, CredentialsRole, Registry, connection_event
 from api.view import View
 from schemas.keys import object_key
@@ -51,7 +52,9 @@ class ClientInfos:
         for role in ROLES:
             state = self._view.get(HUB_CLIENT_INFO, object_key(*call.ids, role))
             if state is not None:
-                data = wire.encode("client_info", call.version, objects.load(HUB_CLIENT_INFO, state))
+                known = objects.load(HUB_CLIENT_INFO, state)
+                told = client_info_for(call.partner.connection, call.version, known)
+                data = wire.encode("client_info", call.version, told)
                 return Answer(200, Status.SUCCESS, "Success", data)
         raise Refusal(404, Status.CLIENT_ERROR, f"Unknown ClientInfo: {'/'.join(call.ids)}")
 

@@ -47,6 +47,10 @@ class Commands:
         receiver = self._forwarder.named(call)
         if receiver is None:
             receiver = await self._receiver(name, command, sender)
+        elif name == "STOP_SESSION" and self._forwarder.is_anothers(
+            call, receiver, command.session_id, sender
+        ):
+            receiver = None
         if receiver is None:
             return _answer(call, CommandResponseType.UNKNOWN_SESSION)
         target, url = self._forwarder.target(receiver, "commands", "RECEIVER")

@@ -37,7 +37,7 @@ from api.metrics import CIRCUITS, DELIVERIES, DELIVERY_SECONDS, OUTBOX
 from api.outbox import Known, Outbox
 from api.parcels import MODULES, Parcel, addressee, parcel
 from api.partners import INVITED, REGISTERED, UNREGISTERED, Connection, Registry
-from api.peer import MalformedError, PeerError, Peers, RefusedError, Routing
+from api.peer import MalformedError, PeerError, Peers, RefusedError, Routing, UncallableError
 from api.pull import Puller, modules_of
 from api.stops import Stops
 from api.vault import SealError, Vault, key_in
@@ -181,6 +181,7 @@ class Courier:
                 if (
                     (connection.registered_at or 0) > event.received_at
                     or _speaks(connection, event.sender)
+                    or not self._may_hear(connection, event.receiver)
                     or (module not in ADDRESSED and connection.endpoint(module, "RECEIVER") is None)
                 ):
                     continue
@@ -190,6 +191,12 @@ class Courier:
                     to = addressee(connection, module, found)
                 if to is not None:
                     self._mark(writes, Mark(connection.id, event.received_at, module, key))
+
+    def _may_hear(self, connection: Connection, receiver: str | None) -> bool:
+        """Whether a push is for a platform: it names nobody, a party on it, or one that may be behind it."""
+        if receiver is None or any(role.key == receiver for role in connection.roles):
+            return True
+        return connection.is_hub and not self.registry.has_party(receiver)
 
     def _connections(self) -> list[Connection]:
         """Those that can be sent to, remembered until the registry changes."""
@@ -282,6 +289,7 @@ class Courier:
             if lane is None or lane.task is None or lane.task.done():
                 if lane is None:
                     lane = self._lanes[name] = Lane(self, name)
+                    self._introduce(reachable[name])
                 lane.task = tasks.create_task(lane.run())
         for name in set(self._lanes) - set(reachable):
             lane = self._lanes.pop(name)
@@ -299,6 +307,23 @@ class Courier:
                     self.outbox.forget(name)
                 count = sum(1 for _ in islice(self.outbox.marks(name), 100_000))
                 OUTBOX.labels(name).set(count)
+
+    def _introduce(self, connection: Connection) -> None:
+        """Tell a platform who can be reached, as far as it was not told before.
+
+        mod_hub_client_info "Push model" is about changes; without this, a platform that comes later would
+        have to ask who was there before it.
+        """
+        if connection.endpoint(_CLIENT_INFO, "RECEIVER") is None:
+            return
+        for key, state in list(self.view.states(_CLIENT_INFO)):
+            info = objects.load(_CLIENT_INFO, state)
+            if info.status == ConnectionStatus.SUSPENDED or addressee(connection, _CLIENT_INFO, info) is None:
+                continue
+            mark = Mark(connection.id, _now(), _CLIENT_INFO, key)
+            known = self.outbox.known(mark)
+            if known is None or known.digest != digest(objects.body(state)):
+                self.outbox.mark_now(mark)
 
     async def _publish(self) -> None:
         """Write whether each party can be reached, where that changed (mod_hub_client_info)."""
@@ -598,6 +623,7 @@ class _Trouble:
 
     attempts: int = 0
     again_at: int = 0
+    since: int = 1 << 62  # when it first broke off on it, though it was there
 
 
 class Lane:
@@ -614,6 +640,7 @@ class Lane:
         self._outbox = courier.outbox
         self._name = name
         self._spoke = _now()  # when it answered last
+        self._took = 0  # when it took something last
         self._stumbles = 0
         self._failed_at = _now()
         self.back_at = 0  # when it came back after one of us was away
@@ -735,6 +762,11 @@ class Lane:
         """Send some at once, and take from the answers how the platform is."""
         outcomes = await asyncio.gather(*(self._deliver(connection, mark) for mark in group))
         errors = [error for error in outcomes if error is not None]
+        down = [
+            mark
+            for mark, error in zip(group, outcomes, strict=True)
+            if error is not None and _verdict(error) is Verdict.DOWN
+        ]
         verdicts = [_verdict(error) for error in errors]
         alive = len(errors) < len(outcomes) or Verdict.REFUSED in verdicts
         if alive:
@@ -744,14 +776,26 @@ class Lane:
             if verdict is Verdict.BUSY and isinstance(error, RefusedError):
                 self._busy(error)
                 return
-        if alive or not errors:
+        if not errors:
             return
-        if Verdict.DOWN in verdicts:
-            self._failed(str(errors[verdicts.index(Verdict.DOWN)]))
-        elif await self._knock(connection):  # it is there, so it is the objects that it stumbles over
+        if not alive:
+            if down and self.circuit.failures:
+                self._failed(str(errors[verdicts.index(Verdict.DOWN)]))
+                return
+            if not await self._knock(connection):
+                return
+            # It is there, so it is the objects that it stumbles over.
             self._stumbles += 1
             pause = backoff(self._stumbles, random.random(), self._config.pace)
             self.circuit = self.circuit.held(_now(), pause)
+        for mark in down:
+            self._wait_with(mark)
+
+    def _wait_with(self, mark: Mark) -> None:
+        """Let others go before an object on which the platform breaks off, and takes its time over it."""
+        trouble = self.trouble.setdefault(mark.identity, _Trouble(since=_now()))
+        trouble.attempts += 1
+        trouble.again_at = _now() + backoff(trouble.attempts, random.random(), self._config.pace)
 
     async def _deliver(self, connection: Connection, mark: Mark) -> PeerError | None:
         """Deliver one object as it is now; the error when it is to be tried again, or was refused."""
@@ -780,7 +824,13 @@ class Lane:
             verdict = Verdict.ACCEPTED if error is None else _verdict(error)
             if verdict is Verdict.STUMBLED:
                 trouble.attempts += 1
-            outcome = gives_up(verdict, trouble.attempts, self._config.pace)
+            elif verdict is Verdict.ACCEPTED:
+                self._took = _now()
+            outcome = gives_up(
+                Verdict.STUMBLED if verdict is Verdict.DOWN and self._took > trouble.since else verdict,
+                trouble.attempts,
+                self._config.pace,
+            )
             if outcome is not None:
                 await self._settle(mark, outcome, known, trouble.attempts + 1, error, str(error or ""))
                 settled = True
@@ -940,6 +990,8 @@ def _speaks(connection: Connection, sender: str) -> bool:
 
 
 def _verdict(error: PeerError) -> Verdict:
+    if isinstance(error, UncallableError):
+        return Verdict.REFUSED  # the URL is the object's fault, and would be next time
     return judge(*_codes(error))
 
 

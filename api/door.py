@@ -29,6 +29,7 @@ from api.pricing import NAMES as PRICES
 from api.pricing import Pricing
 from api.routes import ROUTES, VERSIONS, Route
 from api.view import View
+from schemas.keys import party_key
 from schemas.ocpi import wire
 
 log = logging.getLogger("voltfold.api")
@@ -201,6 +202,10 @@ class Door:
             call.partner = partner = now
         if not _may(call):
             raise self._refuse(call)
+        if resource.handler == "objects" and not self._is_known(call.routing):
+            refused(resource.module, "receiver")
+            to = party_key(*(call.routing.to or ("", "")))
+            raise Refusal(200, Status.UNKNOWN_RECEIVER, f"OCPI-to-party-id: {to} is not known here")
         handle = self._handlers[resource.handler]
         if not route.has_body:
             return await _answered(call, handle)
@@ -210,6 +215,16 @@ class Door:
             return await _answered(call, handle)
 
         return await self._with(headers, body, with_body, optional=resource.optional_body)
+
+    def _is_known(self, routing: Routing) -> bool:
+        """Whether a receiver that is named is us, on one of our connections, or may be behind a hub."""
+        to = routing.to
+        return (
+            to is None
+            or party_key(*to) == party_key(*self._party)
+            or self._registry.has_party(party_key(*to))
+            or any(one.is_hub for one in self._registry.reachable())
+        )
 
     def _refuse(self, call: Call) -> Refusal:
         """What somebody is told who may not call: 404, counted and logged."""
@@ -324,7 +339,9 @@ class Door:
         if ids[0] == "versions":
             data: Any = [{"version": version, "url": f"{base_url}/ocpi/{version}"} for version in VERSIONS]
         else:
-            data = {"version": ids[0], "endpoints": endpoints(ids[0], partner.roles, base_url)}
+            # A hub speaks for parties of which it tells later, in whatever roles those have.
+            roles = frozenset[str]() if partner.connection.is_hub else partner.roles
+            data = {"version": ids[0], "endpoints": endpoints(ids[0], roles, base_url)}
         return Answer(200, Status.SUCCESS, "Success", encoded(data))
 
 

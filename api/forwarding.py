@@ -10,6 +10,7 @@ told by 4001, 4002 or 4003 (status_codes "4xxx: Hub errors").
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable
 from functools import cache
@@ -32,9 +33,13 @@ from schemas.keys import object_key, party_key
 from schemas.ocpi import wire
 from schemas.records import Event, event_id
 from streams import objects, requests
+from streams.concerns import NOBODY
 from streams.requests import ANSWERED, REMEMBERED, RESULTED, Request, Requested
 
 Party = tuple[str, str]
+
+# Of RFC 3986, what every reader of URLs takes for the same host: no user before it, no backslash anywhere.
+_PLAIN = re.compile(r"https?://[\w.:\[\]-]+(?:[/?#][!-\[\]-~]*)?", re.ASCII | re.IGNORECASE)
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -145,6 +150,13 @@ class Forwarder:
                 return found
         return []
 
+    def is_anothers(self, call: Call, operator: Party, session: str, sender: Party) -> bool:
+        """Whether an operator's session is known to be with the token of somebody else than the caller."""
+        state = self._view.get("sessions", object_key(*operator, session))
+        whose = NOBODY if state is None else objects.head(state).concerns
+        own = {party_key(*sender), *call.partner.parties(call.route.resource.callers)}
+        return whose != NOBODY and whose not in own
+
     def behind(self, what: str, party: Party, name: str) -> requests.Memory | None:
         """Who is behind a reservation or a profile of a party."""
         key = requests.memory_key(what, party_key(*party), name)
@@ -153,6 +165,8 @@ class Forwarder:
 
     def belongs(self, call: Call, url: str) -> bool:
         """Whether a URL is on a host that the caller's platform has registered, and so may be called."""
+        if not _PLAIN.fullmatch(url):
+            return False
         with contextlib.suppress(ValueError):
             wanted = origin(url)
             connection = call.partner.connection

@@ -21,10 +21,11 @@ from api.config import ApiConfig
 from api.log import Log
 from api.metrics import refused
 from api.view import View
-from schemas.keys import object_key
+from schemas.keys import object_key, party_key
 from schemas.ocpi import wire
 from schemas.records import Event, event_id, micros
 from streams import objects
+from streams.concerns import BROADCAST
 
 # mod_tokens "TokenType": those that the specification knows (2.3.0 allows others); the default of the `type`
 # parameter first.
@@ -89,7 +90,7 @@ class Ingress:
             if found is None:
                 raise _unknown(call)
         place = self._view.place(resource.module, found) if call.version == "2.1.1" else None
-        data = wire.encode(resource.kind, call.version, found, place=place)
+        data = wire.encode(resource.kind, call.version, found, place=place, told=True)
         return Answer(200, Status.SUCCESS, "Success", data)
 
     def _keys(self, call: Call) -> list[tuple[str, tuple[str, ...]]]:
@@ -226,8 +227,10 @@ class Ingress:
     ) -> tuple[TopicPartition, int]:
         route = call.route
         sender, module, identifiers = call.partner.key, route.resource.module, list(path)
+        receiver = self._receiver(call)
+        said = identifiers if receiver is None else [*identifiers, receiver]
         event = Event(
-            id=event_id(sender, module, route.method, identifiers, call.body),
+            id=event_id(sender, module, route.method, said, call.body),
             received_at=time.time_ns() // 1000,
             sender=sender,
             version=route.version,
@@ -238,9 +241,22 @@ class Ingress:
             request_id=call.request_id,
             correlation_id=call.correlation_id,
             body=call.body,
+            receiver=receiver,
         )
         partition = self._view.partition(self._topics[route.resource.topic], log_key)
         return partition, await self._log.append(partition, log_key.encode(), event.encode())
+
+    def _receiver(self, call: Call) -> str | None:
+        """The party that a push is for by name, where the object does not say for whom it is.
+
+        transport_and_format "Party to Party via Hub": it goes there. Our own party means a Broadcast Push,
+        nobody an Open Routing Request. A session or a CDR goes to the party whose token it carries.
+        """
+        to = call.routing.to
+        if to is None or call.route.resource.module not in BROADCAST:
+            return None
+        key = party_key(*to)
+        return None if key == party_key(*self._config.party) else key
 
 
 def token_type(query: bytes) -> str | None:

@@ -79,6 +79,7 @@ def _own_outcomes(route: Route) -> list[Outcome]:
                 Outcome(200, Status.SUCCESS, "known already with the same content; nothing changed"),
                 Outcome(403, Status.INVALID_PARAMETERS, "the body's party is not the sender's"),
             ]
+    own.append(Outcome(200, Status.UNKNOWN_RECEIVER, "the party that is named is not known"))
     if "type" in resource.query:
         own.append(Outcome(200, Status.INVALID_PARAMETERS, "`type` can be no TokenType"))
     return own

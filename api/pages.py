@@ -21,6 +21,7 @@ from api.answers import Answer, Refusal, Status, invalid
 from api.calls import Call
 from api.config import ApiConfig
 from api.lists import HUB_CLIENT_INFO, Page, Wanted
+from api.parcels import client_info_for
 from api.parties import Parties
 from api.partners import Registry
 from api.view import View
@@ -174,11 +175,10 @@ class Pages:
         if call.version == "2.3.0" and module != HUB_CLIENT_INFO:
             return objects.body(state)
         found: Any = objects.load(module, state)
-        if module == HUB_CLIENT_INFO and call.version == "2.3.0" and found.role == "HUB":
-            # types "Role" of 2.3.0 has no hub any more.
-            found = msgspec.structs.replace(found, role=type(found.role)("OTHER"))
+        if module == HUB_CLIENT_INFO:
+            found = client_info_for(call.partner.connection, call.version, found)
         place = self._view.place(module, found) if call.version == "2.1.1" else None
-        return wire.encode(kind, call.version, found, place=place)
+        return wire.encode(kind, call.version, found, place=place, told=True)
 
     async def get(self, call: Call) -> Answer:
         """A location, EVSE or connector (mod_locations "GET Object"). Raises Refusal.

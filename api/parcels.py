@@ -16,6 +16,7 @@ from api.partners import Connection
 from api.peer import Routing
 from schemas.keys import party_key
 from schemas.ocpi import wire
+from schemas.ocpi.platforms import ClientInfo, Role
 from streams import objects
 from streams.concerns import ADDRESSED, OPERATORS, PROVIDERS, READERS, concerned
 
@@ -30,6 +31,14 @@ class Parcel(msgspec.Struct, frozen=True):
     url: str
     body: bytes | None
     routing: Routing | None
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_read_type = msgspec.json.Decoder(_Typed).decode
+"""The type of a token as its body says it, in the words of the platform's version."""
 
 
 def addressee(connection: Connection, module: str, found: Any) -> tuple[str, str] | None:
@@ -69,10 +78,12 @@ def parcel(
     version = connection.version or ""
     url = connection.endpoint(module, "RECEIVER")
     kind = objects.KINDS[module]
+    if module == "hubclientinfo":
+        found = client_info_for(connection, version, found)
     if url is None or (gone and module != "tariffs"):
         return None
     try:
-        body = None if gone else wire.encode(kind, version, found, place=place)
+        body = None if gone else wire.encode(kind, version, found, place=place, told=True)
     except LookupError:
         return None
     if module == "cdrs":
@@ -81,12 +92,24 @@ def parcel(
     query = ""
     if module == "tokens":
         ids.append(found.uid)
-        if version != "2.1.1" and found.type != "RFID":
-            query = f"?type={quote(found.type, safe='')}"
+        if version != "2.1.1" and body and (said := _read_type(body).type) != "RFID":
+            query = f"?type={quote(said, safe='')}"
     elif module != "hubclientinfo":
         ids.append(found.id)
     url = "/".join([url, *(quote(one, safe="") for one in ids)]) + query
     return Parcel("DELETE" if gone else "PUT", url, body, _routing(connection, module, found, us))
+
+
+def client_info_for(connection: Connection, version: str, info: ClientInfo) -> ClientInfo:
+    """A client info with the role that a platform knows.
+
+    types "Role" of 2.3.0 has no HUB any more, and no PTP: terminology alone names that one, so it is said to
+    platforms that have to do with payments. 2.2.1 is seen to by its translation.
+    """
+    unknown = (Role.HUB,) if connection.takes_cards else (Role.HUB, Role.PTP)
+    if version != "2.3.0" or info.role not in unknown:
+        return info
+    return msgspec.structs.replace(info, role=Role.OTHER)
 
 
 def _routing(connection: Connection, module: str, found: Any, us: tuple[str, str]) -> Routing | None:

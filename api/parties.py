@@ -26,8 +26,8 @@ class Parties:
     def behind(self, call: Call, roles: Iterable[str]) -> set[str]:
         """Keys of the parties that a call is on behalf of, in any of these roles. Raises Refusal.
 
-        A hub may name a party that is on no connection of its own, if there is no other hub that it could be
-        behind.
+        A hub that names itself asks for all who are behind it. It may name a party that is on no connection
+        of its own, if there is no other hub that it could be behind.
         """
         spoken = call.partner.parties(roles)
         said = call.routing.sender
@@ -35,6 +35,8 @@ class Parties:
             return spoken
         key = party_key(*said)
         connection = call.partner.connection
+        if key in connection.hubs:
+            return spoken
         if key in spoken or (
             connection.is_hub and self._registry.by_party(*said) is None and self._is_only(call)
         ):

@@ -99,7 +99,15 @@ class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def is_hub(self) -> bool:
         """Whether the platform is a hub, so that others may be behind it."""
-        return self.hub_party_id is not None or any(role.role == "HUB" for role in self.roles)
+        return bool(self.hubs)
+
+    @property
+    def hubs(self) -> set[str]:
+        """Keys of the hubs that the platform is: `hub_party_id`, before 2.3.0 those in the role HUB."""
+        found = {role.key for role in self.roles if role.role == "HUB"}
+        if self.hub_party_id is not None:
+            found.add(party_key(self.hub_party_id[:2], self.hub_party_id[2:]))
+        return found
 
     def endpoint(self, module: str, role: str) -> str | None:
         """The URL of a module's SENDER or RECEIVER interface, without a slash at its end."""
@@ -107,6 +115,11 @@ class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
             if one.identifier == module and one.role in (role, ""):
                 return one.url.rstrip("/")
         return None
+
+    @property
+    def takes_cards(self) -> bool:
+        """Whether the platform has to do with payments, and so knows the role PTP."""
+        return self.has("PTP") or any(one.identifier == "payments" for one in self.endpoints)
 
     def has(self, role: str) -> bool:
         """Whether anybody on the platform has the role."""
@@ -245,6 +258,7 @@ class Registry:
     def __init__(self) -> None:
         self._by_id: dict[str, Partner] = {}
         self._by_digest: dict[bytes, Partner] = {}
+        self._parties: frozenset[str] | None = None
 
     def fold(self, event: Event) -> None:
         """Learn of one partner event. One that does not decode is passed over: it opens no door."""
@@ -252,6 +266,7 @@ class Registry:
         if found is None:
             return
         known = self._by_id.get(found.id)
+        self._parties = None
         if event.method == "DELETE":
             self._forget(known)
             self._by_id.pop(found.id, None)
@@ -309,6 +324,13 @@ class Registry:
         return [
             one for one in self.connections() if one.stage == REGISTERED and one.their_token and one.endpoints
         ]
+
+    def has_party(self, key: str) -> bool:
+        """Whether a party is on any connection that has not ended."""
+        if self._parties is None:
+            live = [one for one in self.connections() if one.stage != UNREGISTERED]
+            self._parties = frozenset(role.key for one in live for role in one.roles)
+        return key in self._parties
 
     def by_party(self, country_code: str, party_id: str, role: str | None = None) -> Connection | None:
         """The connection that a party is on, in a role if one is given.

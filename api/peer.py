@@ -17,8 +17,10 @@ import contextlib
 import logging
 import random
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
@@ -42,6 +44,10 @@ class UnreachableError(PeerError):
     def __init__(self, message: str, *, timed_out: bool = False) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+
+
+class UncallableError(UnreachableError):
+    """There is nothing to connect to: the URL is none."""
 
 
 class RefusedError(PeerError):
@@ -223,7 +229,7 @@ class Peers:
         except aiohttp.ClientPayloadError as error:
             raise UnreachableError(f"the answer broke off: {_words(error)}", timed_out=True) from None
         except aiohttp.InvalidURL:
-            raise UnreachableError(f"{url!r} is no URL that can be called") from None
+            raise UncallableError(f"{url!r} is no URL that can be called") from None
         except aiohttp.ClientConnectorError as error:
             raise UnreachableError(f"no connection to {_host(url)}: {_words(error)}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -274,7 +280,8 @@ class Peers:
         once for what another attempt would not change.
         """
         seen: set[str] = set()
-        failed = 0
+        failed = repeated = 0
+        last: list[bytes] | None = None
         following_url: str | None = url
         while following_url is not None:
             try:
@@ -296,9 +303,18 @@ class Peers:
             failed = 0
             seen.add(following_url)
             yield page
+            repeated = repeated + 1 if page.items == last else 0
+            last = page.items
+            if repeated >= _SAME_AGAIN and page.next_url:
+                raise MalformedError(200, f"Link: leads on though {repeated + 1} pages were the same")
             following_url = page.next_url
             if following_url in seen:
                 raise MalformedError(200, f"Link: leads back to {following_url}")
+
+
+_SAME_AGAIN = 20
+"""Pages in a row that may be the same as the one before. One may be, where an object that is new moved others
+on meanwhile, or none on a page matches the filters; a chain without end is told from it by its length."""
 
 
 def _reply(http: int, body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -333,7 +349,7 @@ def _may_pass(error: PeerError) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, RefusedError):
         return error.http in (408, 425, 429) or error.http >= 500 or (error.ocpi or 0) >= 3000
-    return True
+    return not isinstance(error, UncallableError)
 
 
 def following(url: str, link: str | None, count: int, total: int | None) -> str | None:
@@ -371,8 +387,13 @@ def _with_smaller_limit(url: str) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After in seconds; the form with a date is taken as none."""
-    return float(retry_after) if retry_after and retry_after.strip().isdecimal() else None
+    """Retry-After in seconds, as it says them or as a date (RFC 9110, section 10.2.3)."""
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdecimal() and len(text) < 10:
+        return float(text)
+    with contextlib.suppress(ValueError, OverflowError):
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    return None
 
 
 def _host(url: str) -> str:

@@ -142,10 +142,11 @@ class Profiles:
 
     async def _operator(self, call: Call, session: str, sender: Party) -> Party | None:
         """The operator of a session: as the headers say, else by the session. Raises Refusal."""
-        if (named := self._forwarder.named(call)) is not None:
-            return named
-        ours = party_key(*sender)
         services = "SCSP" in call.partner.roles or call.partner.connection.is_hub
+        if (named := self._forwarder.named(call)) is not None:
+            foreign = not services and self._forwarder.is_anothers(call, named, session, sender)
+            return None if foreign else named
+        ours = party_key(*sender)
         owners = await self._forwarder.owners(
             "sessions",
             session,

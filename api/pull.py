@@ -71,17 +71,17 @@ def _routes() -> dict[tuple[str, str], Route]:
     }
 
 
-def _routing(connection: Connection, ours: tuple[str, str]) -> Routing | None:
-    """Who asks for a list, and whom: the hub, or the one party that there is on the platform.
+def asked(connection: Connection, module: str) -> list[str]:
+    """Whom a list of a module is asked of, one after the other; keys of parties, "" where none is named.
 
-    A platform of several parties is asked for all of them, so none is named.
+    A hub is asked for all (transport_and_format "GET All via Hubs"); on any other platform each party that
+    has such objects, since the routing headers are "addressing the parties, not the platform itself" ("Party
+    to Party (without Hub)"). 2.1.1 has no such headers.
     """
     if connection.version == "2.1.1":
-        return None
-    if connection.hub_party_id:
-        return Routing(ours, (connection.hub_party_id[:2], connection.hub_party_id[2:]))
-    parties = {(role.country_code, role.party_id) for role in connection.roles}
-    return Routing(ours, parties.pop() if len(parties) == 1 else None)
+        return [""]
+    owners = {role.key for role in connection.roles if role.role in OWNERS[module]}
+    return sorted(connection.hubs or owners) or [""]
 
 
 class Puller:
@@ -116,18 +116,22 @@ class Puller:
             if partner is None or connection is None or url is None or connection.their_token is None:
                 raise LookupError(f"{pull.connection} has no list of {pull.module}, or is not connected")
             token = self._vault.open(connection.their_token)
-            start = pull.next_url or with_query(url, date_from=pull.since, limit=str(_PAGE))
+            first = with_query(url, date_from=pull.since, limit=str(_PAGE))
             if pull.state != RUNNING:
                 pull = msgspec.structs.replace(pull, state=RUNNING, began=pull.began or _now())
             told = 0.0
-            pages = self._peers.pages(
-                start, token, plain=connection.plain_token, routing=_routing(connection, self._party)
-            )
-            async for page in pages:
-                pull = await self._take(pull, page, partner)
-                if page.next_url and time.monotonic() - told > _TELL:
-                    await tell(pull)
-                    told = time.monotonic()
+            for party in asked(connection, pull.module):
+                if pull.party is not None and party < pull.party:
+                    continue  # it was asked before we were interrupted
+                start = pull.next_url if pull.next_url and pull.party in (None, party) else first
+                pull = msgspec.structs.replace(pull, party=party, next_url=start)
+                routing = Routing(self._party, _party(party)) if party else None
+                pages = self._peers.pages(start, token, plain=connection.plain_token, routing=routing)
+                async for page in pages:
+                    pull = await self._take(pull, page, partner)
+                    if page.next_url and time.monotonic() - told > _TELL:
+                        await tell(pull)
+                        told = time.monotonic()
             return self._over(pull, DONE)
         except (PeerError, SealError, LookupError) as error:
             log.warning("the pull of %s from %s failed: %s", pull.module, pull.connection, error)
@@ -141,7 +145,7 @@ class Puller:
         newest = None if pull.newest is None else _stamp(pull.newest)
         reached = min(pull.began, pull.began if newest is None else newest) - _OVERLAP
         return msgspec.structs.replace(
-            pull, state=state, next_url=None, error=None, at=_now(), reached=_text(reached)
+            pull, state=state, party=None, next_url=None, error=None, at=_now(), reached=_text(reached)
         )
 
     async def _take(self, pull: Pull, page: Page, partner: Partner) -> Pull:
@@ -204,6 +208,11 @@ class Puller:
             return False
         known = objects.load(module, state)
         return bool(known == found or (module != "cdrs" and known.last_updated > found.last_updated))
+
+
+def _party(key: str) -> tuple[str, str]:
+    country, _, party = key.partition("*")
+    return country, party
 
 
 def _now() -> int:

@@ -72,7 +72,7 @@ class Record(msgspec.Struct, kw_only=True):
 
 
 class Event(Record):
-    """A request as it passed the door. See `schemas/avro/event-1.avsc`."""
+    """A request as it passed the door. See `schemas/avro/event-2.avsc`."""
 
     codec: ClassVar[Codec] = Codec("event")
 
@@ -87,6 +87,7 @@ class Event(Record):
     request_id: str | None
     correlation_id: str | None
     body: bytes
+    receiver: str | None = None
 
     @classmethod
     def decode(cls, data: bytes) -> Event:

@@ -26,6 +26,9 @@ OPERATORS = frozenset(("CPO", "HUB"))
 ADDRESSED = frozenset(("terminals", "confirmations", "invoicereconciliation"))
 """Modules whose objects do not say whom they are for: their events do, behind the object's identifiers."""
 
+BROADCAST = frozenset(("locations", "tariffs", "tokens"))
+"""Modules whose objects are for all in a role, unless the push of one names its receiver."""
+
 EVERYBODY = ""
 NOBODY = "*"
 

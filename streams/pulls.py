@@ -20,16 +20,18 @@ ASKED, RUNNING, DONE, FAILED = "asked", "running", "done", "failed"
 class Pull(msgspec.Struct, frozen=True, omit_defaults=True):
     """One pull of a connection's module; the body of an event.
 
-    `since`: what was updated before then is left out, as OCPI's DateTime; none: everything. `next_url`: the
-    page that comes next. `newest`: the newest last_updated that was seen. `reached`: from when on the next
-    pull has to ask. `began` and `at`: micros. `objects` were read, of them `kept` were news, `known` were
-    not, `refused` were wrong or somebody else's; `total` as the partner says.
+    `party`: who on the platform is asked now, where it has several. `since`: what was updated before then is
+    left out, as OCPI's DateTime; none: everything. `next_url`: the page that comes next. `newest`: the newest
+    last_updated that was seen. `reached`: from when on the next pull has to ask. `began` and `at`: micros.
+    `objects` were read, of them `kept` were news, `known` were not, `refused` were wrong or somebody else's;
+    `total` as the partner says.
     """
 
     connection: str
     module: str
     run: str
     state: str
+    party: str | None = None
     since: str | None = None
     next_url: str | None = None
     newest: str | None = None

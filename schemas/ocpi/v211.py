@@ -7,7 +7,7 @@
   its owner unknown (empty). Written back, `contract_id` is the `auth_id`.
 - A session and a CDR embed the location with the one EVSE and connector that were used. Canonically a session
   names them; written back, its location is the one that is known under those names (`placed`), and where none
-  is, the three names and placeholders.
+  is, its name and placeholders; a partner is not told of an EVSE that is made up (`unplaced`).
 - A reservation is PENDING, a command an AUTH_REQUEST: later versions' values that 2.1.1 has not.
 - A CDR names no session. Costs are numbers without VAT.
 - A location without `time_zone` gets an empty one (whoever prices by local time has to refuse it), and is
@@ -499,8 +499,13 @@ def placed(session: Session, place: objects.Location) -> Session:
         if evse.uid.casefold() == evse_uid.casefold()
         and (connectors := [c for c in evse.connectors if c.id.casefold() == connector_id.casefold()])
     ]
-    evses = used or session.location.evses
-    return msgspec.structs.replace(session, location=msgspec.structs.replace(location, evses=evses))
+    return msgspec.structs.replace(session, location=msgspec.structs.replace(location, evses=used))
+
+
+def unplaced(session: Session) -> Session:
+    """A session without the EVSE that `down_session` made up: its words are in no enum of 2.1.1, and a
+    location need not have EVSEs (mod_locations, "Location Object")."""
+    return msgspec.structs.replace(session, location=msgspec.structs.replace(session.location, evses=[]))
 
 
 def up_cdr(cdr: CDR, party: Party) -> objects.CDR:

@@ -111,6 +111,9 @@ def known(cpo: Partner, emsp: Partner) -> list[str]:
         "sessions",
         of_211("session_1_simple_start", id="S1", last_updated=WHEN, location=place, **auth),
     )
+    nowhere = of_211("location", id="NOWHERE")
+    there = of_211("session_1_simple_start", id="S9", last_updated=WHEN, location=nowhere, **auth)
+    put(cpo, "2.1.1", "sessions", there)
     is_success(cpo.http.post("/ocpi/2.1.1/receiver/cdrs", json=of_211("cdr", id="C1", **auth)), 201)
     put(emsp, "2.1.1", "tokens", of_211("token", uid="U1"))
     return urls

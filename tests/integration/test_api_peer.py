@@ -141,6 +141,12 @@ async def test_a_list_ends_where_another_attempt_would_not_help(platform: Platfo
         )
         with pytest.raises(MalformedError, match="leads back"):
             await ids(peers, platform)
+        platform.mood = lambda seen: web.json_response(
+            {"status_code": 1000, "data": [{"id": "X"}], "timestamp": "2026-01-01T00:00:00Z"},
+            headers={"Link": f'<{seen.path}?offset={1 + int(seen.query.get("offset", 0))}>; rel="next"'},
+        )
+        with pytest.raises(MalformedError, match="leads on"):
+            await ids(peers, platform)
         platform.mood = lambda _: web.json_response({"status_code": 1000, "data": {"id": "X"}})
         with pytest.raises(MalformedError, match="a list"):
             await ids(peers, platform)
@@ -168,6 +174,23 @@ async def test_a_list_ends_where_another_attempt_would_not_help(platform: Platfo
 def test_the_next_page(link: str | None, count: int, total: int | None, expected: str | None) -> None:
     """As Link says it, on the host that was asked; without one, as the total says."""
     assert following("https://a.example/l?date_from=x", link, count, total) == expected
+
+
+async def test_retry_after_is_seconds_or_a_date(platform: Platform) -> None:
+    """RFC 9110, section 10.2.3; anything else is no wish."""
+    date = "Fri, 31 Dec 2100 23:59:59 GMT"
+    async with Peers() as peers:
+        for said, at_least in (
+            ("7", 7.0),
+            (date, 1e9),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+            ("soon", None),
+        ):
+            platform.moods.append(refusal(429, 2000, Retry_After=said))
+            with pytest.raises(RefusedError) as raised:
+                await peers.call("GET", platform.versions_url, platform.token)
+            wish = raised.value.retry_after
+            assert wish is None if at_least is None else wish is not None and wish >= at_least
 
 
 def test_urls() -> None:

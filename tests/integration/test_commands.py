@@ -137,6 +137,11 @@ def test_commands_that_are_not_passed_on(house: Api, tnm: Platform, ems: Platfor
     for session in ("S2", "S3"):
         _, said = command(house, ems, "STOP_SESSION", {"session_id": session})
         assert said["data"]["result"] == "UNKNOWN_SESSION"
+    to = {"OCPI_to_country_code": "NL", "OCPI_to_party_id": "TNM"}
+    _, said = command(house, ems, "STOP_SESSION", {"session_id": "S2"}, **to)
+    assert said["data"]["result"] == "UNKNOWN_SESSION", "another's, whoever is named"
+    for trick in (f"http://evil.example\\@127.0.0.1:{ems.port}/x", f"http://u@127.0.0.1:{ems.port}/x"):
+        assert status("START_SESSION", a_start(ems, response_url=trick), **to) == 2001
     assert not tnm.seen
 
     tnm.moods.append(refusal(200, 2003))
@@ -213,7 +218,12 @@ def test_profiles_and_preferences(house: Api, tnm: Platform, ems: Platform) -> N
     _, said = ems.send("PUT", url, preferences)
     assert said["data"] == "ACCEPTED", said
     assert tnm.requests("PUT", "/sessions/S1/charging_preferences")[0].body == preferences
-    assert ems.send("PUT", f"{base}/sender/sessions/S2/charging_preferences", preferences)[0] == 404
+    to = {"OCPI_to_country_code": "NL", "OCPI_to_party_id": "TNM"}
+    for named in ({}, to):
+        url_2 = f"{base}/sender/sessions/S2/charging_preferences"
+        assert ems.send("PUT", url_2, preferences, **named)[0] == 404
+        _, said = ems.send("PUT", f"{base}/receiver/chargingprofiles/S2", body, **named)
+        assert said["data"]["result"] == "UNKNOWN_SESSION"
     assert ems.send("PUT", url, {"profile_type": "NONSENSE"})[1]["status_code"] == 2001
 
 

@@ -47,8 +47,8 @@ def house(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api
     api.kill()
 
 
-def push(cpo: Platform, api: Api, path: str, body: Any, method: str = "PUT") -> None:
-    http, envelope = cpo.send(method, f"{api.url}/ocpi/{cpo.version}/receiver/{path}", body)
+def push(cpo: Platform, api: Api, path: str, body: Any, method: str = "PUT", **headers: str) -> None:
+    http, envelope = cpo.send(method, f"{api.url}/ocpi/{cpo.version}/receiver/{path}", body, **headers)
     assert http in (200, 201), envelope
     assert envelope["status_code"] == 1000, envelope
 
@@ -89,6 +89,22 @@ def test_what_concerns_a_platform_reaches_it(house: Api, tmp_path: Path) -> None
             put = ems.requests("PUT", "/locations/")[0]
             assert put.header("ocpi-from-party-id") == "VLF", "what is for everybody comes from us"
 
+            # A push that names its receiver goes there alone; the next one, to the hub, to all.
+            def to(country: str, party: str) -> dict[str, str]:
+                return {"OCPI_to_country_code": country, "OCPI_to_party_id": party}
+
+            push(tnm, house, "tariffs/NL/TNM/T8", a_tariff("2.3.0", "T8"), **to("DE", "EMS"))
+            push(tnm, house, "tariffs/NL/TNM/T9", a_tariff("2.3.0", "T9"), **to("NL", "VLF"))
+            for platform in (ems, oth):
+                eventually(lambda: platform.received["tariffs"].get("NL*TNM*T9"))  # noqa: B023
+            assert "NL*TNM*T8" in ems.received["tariffs"]
+            assert "NL*TNM*T8" not in oth.received["tariffs"]
+            push(tnm, house, "tariffs/NL/TNM/T8", a_tariff("2.3.0", "T8"), **to("FR", "OTH"))
+            eventually(lambda: oth.received["tariffs"].get("NL*TNM*T8"))
+            url = f"{house.url}/ocpi/2.3.0/receiver/tariffs/NL/TNM/T7"
+            _, said = tnm.send("PUT", url, a_tariff("2.3.0", "T7"), **to("ZZ", "NOP"))
+            assert said["status_code"] == 4001
+
             # Hub client info: who can be reached, told to all others.
             eventually(
                 lambda: tnm.received["hubclientinfo"].get("DE*EMS*EMSP", {}).get("status") == "CONNECTED"
@@ -104,6 +120,14 @@ def test_what_concerns_a_platform_reaches_it(house: Api, tmp_path: Path) -> None
             eventually(lambda: tnm.received["hubclientinfo"]["DE*EMS*EMSP"]["status"] == "OFFLINE")
             assert courier.health()["offline"] == ["ems"]
 
+            # Who comes later is told of everybody who is there, in roles that it knows.
+            with running(version="2.3.0", roles=(("EMSP", "CH", "LAT"),)) as late:
+                connect(house, late, "lat")
+                met = late.received["hubclientinfo"]
+                eventually(lambda: {"NL*TNM*CPO", "DE*EMS*EMSP", "FR*OTH*EMSP"} <= met.keys())
+                assert met["DE*EMS*EMSP"]["status"] == "OFFLINE"
+                assert "CH*LAT*EMSP" not in met
+
             # The courier is killed while it is down, and goes on.
             courier.kill()
             push(tnm, house, "cdrs", a_cdr("2.3.0", "D99", cdr_token=token_of(EMS)), "POST")
@@ -118,7 +142,8 @@ def test_what_concerns_a_platform_reaches_it(house: Api, tmp_path: Path) -> None
 
             # A tariff that goes is deleted, at those who have it.
             push(tnm, house, "tariffs/NL/TNM/T1", None, "DELETE")
-            eventually(lambda: not ems.received["tariffs"] and not oth.received["tariffs"])
+            for platform in (ems, oth):
+                eventually(lambda: platform.received["tariffs"].keys() == {"NL*TNM*T8", "NL*TNM*T9"})  # noqa: B023
         finally:
             courier.kill()
 
@@ -175,6 +200,18 @@ def test_what_is_refused_is_kept_and_can_be_sent_again(house: Api, tmp_path: Pat
             push(opx, house, "cdrs", a_cdr("2.3.0", "E", cdr_token=token_of(owner), **own), "POST")
             eventually(lambda: "E" in emx.cdrs)
             assert set(emx.cdr_posts.values()) == {1}
+
+            # An object that it always breaks off on, though it is there: others pass it, and it is not tried
+            # for ever.
+            emx.mood = lambda seen: (
+                b"{" if seen.path.endswith("/cdrs") and seen.body["id"] == "POISON" else None
+            )
+            push(opx, house, "cdrs", a_cdr("2.3.0", "POISON", cdr_token=token_of(owner), **own), "POST")
+            for name in ("F", "G"):
+                push(opx, house, "cdrs", a_cdr("2.3.0", name, cdr_token=token_of(owner), **own), "POST")
+                eventually(lambda: name in emx.cdrs)  # noqa: B023
+            assert other.health()["offline"] == []
+            eventually(lambda: {one.outcome for one in outcomes()} == {"failed"})
         finally:
             courier.kill()
             other.kill()

@@ -260,6 +260,11 @@ def test_a_hub_of_221_tells_whom_it_reaches(api: Api) -> None:
             url = f"{api.url}/ocpi/2.2.1/receiver/hubclientinfo/AT/BEH"
             assert platform.send("PUT", url, {**info, "last_updated": stamp})[1]["status_code"] == 1000
 
+        _, details = platform.send("GET", f"{api.url}/ocpi/2.2.1")
+        listed = {(one["identifier"], one["role"]) for one in details["data"]["endpoints"]}
+        assert {("locations", "RECEIVER"), ("tokens", "RECEIVER"), ("tokens", "SENDER")} <= listed, (
+            "whoever comes to be behind it will need them"
+        )
         assert pushes(1) == 404
         tells("CONNECTED", "2026-01-01T00:00:00Z")
         assert pushes(2) == 201

@@ -103,7 +103,8 @@ def test_lists_are_pulled_whatever_befalls_their_pages(house: Api) -> None:
 def test_a_courier_that_dies_in_the_middle_of_a_pull_goes_on_there(house: Api) -> None:
     """Every object once, and not again from the first page."""
     courier = Courier(house, {"VOLTFOLD_COURIER_MEMBER": "two"})
-    with running(version="2.3.0", roles=(("CPO", "BE", "OPX"),), page=2) as opx:
+    roles = (("CPO", "BE", "OPX"), ("CPO", "BE", "OPY"), ("EMSP", "BE", "OPZ"))
+    with running(version="2.3.0", roles=roles, page=2) as opx:
         own = {"country_code": "BE", "party_id": "OPX"}
         opx.lists["locations"] = [a_location("2.3.0", f"L{n}", **own) for n in range(60)]
         opx.mood = lambda seen: 0.25 if "/sender/locations" in seen.path else None
@@ -120,5 +121,8 @@ def test_a_courier_that_dies_in_the_middle_of_a_pull_goes_on_there(house: Api) -
             assert {told[f"BE*OPX*L{n}"] for n in range(60)} == {1}
             after = opx.requests("GET", "/sender/locations")[before:]
             assert after[0].query.get("offset", "0") != "0"
+            eventually(lambda: opx.requests("GET", "/sender/cdrs"))
+            named = {one.header("ocpi-to-party-id") for one in opx.requests("GET", "/sender/locations")}
+            assert named == {"OPX", "OPY"}, "each party that has locations is asked for its own"
         finally:
             courier.kill()

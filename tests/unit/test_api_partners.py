@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from api.handshake import Found as Discovered
 from api.handshake import HandshakeError, admitted, registered, roles_of, unregistered
+from api.parcels import client_info_for
 from api.partners import (
     INVITED,
     RECEIVE_ONLY,
@@ -22,8 +24,10 @@ from api.partners import (
     token_digest,
 )
 from api.peer import authorization
+from api.pull import asked
 from api.vault import SealError, Vault, key_in, key_of
 from schemas.ocpi import wire
+from schemas.ocpi.platforms import ClientInfo, ConnectionStatus, Role
 from schemas.records import Event
 
 VAULT = Vault(b"k" * 32)
@@ -32,6 +36,39 @@ CREDENTIALS = wire.decode(
     b'{"token": "theirs", "url": "https://x.example/versions", "business_details": {"name": "X"},'
     b'"party_id": "xyz", "country_code": "nl"}',
 )  # fmt: skip
+
+
+def test_roles_are_told_in_words_that_a_platform_knows() -> None:
+    """types "Role" of 2.3.0 has neither HUB nor PTP; who has to do with payments knows what PTP is."""
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def said(role: Role, version: str, *modules: str) -> Role:
+        endpoints = tuple(Endpoint(module, "RECEIVER", "https://x.example") for module in modules)
+        roles = (CredentialsRole("CPO", "NL", "TNM"),)
+        to = Connection("x", REGISTERED, roles, version=version, endpoints=endpoints)
+        info = ClientInfo(
+            party_id="PTP", country_code="NL", role=role, status=ConnectionStatus.CONNECTED, last_updated=when
+        )
+        return client_info_for(to, version, info).role
+
+    assert said(Role.PTP, "2.3.0", "locations") is Role.OTHER
+    assert said(Role.PTP, "2.3.0", "payments") is Role.PTP
+    assert said(Role.HUB, "2.3.0", "payments") is Role.OTHER
+    assert said(Role.CPO, "2.3.0") is Role.CPO
+    assert said(Role.HUB, "2.2.1") is Role.HUB
+
+
+def test_a_list_is_asked_of_the_parties_that_have_it() -> None:
+    """Of a hub itself, of 2.1.1 nobody by name, else of each party in its role."""
+    parties = (("CPO", "NL", "B"), ("CPO", "NL", "A"), ("EMSP", "NL", "E"))
+    roles = tuple(CredentialsRole(role, country, party) for role, country, party in parties)
+    platform = Connection("x", REGISTERED, roles, version="2.3.0")
+    assert asked(platform, "locations") == ["NL*A", "NL*B"]
+    assert asked(platform, "tokens") == ["NL*E"]
+    assert asked(platform.but(hub_party_id="NLHUB"), "locations") == ["NL*HUB"]
+    hub = platform.but(roles=(*roles, CredentialsRole("HUB", "NL", "HUB")), version="2.2.1")
+    assert asked(hub, "tokens") == ["NL*HUB"]
+    assert asked(platform.but(version="2.1.1"), "locations") == [""]
 
 
 def shown(token: str, *, plain: bool = False) -> bytes:

@@ -178,11 +178,14 @@ def test_a_session_of_211_embeds_the_location_that_is_known() -> None:
     assert (back.location_id, back.evse_uid, back.connector_id) == ("L1", "E0", "2")
 
 
-def test_a_session_at_an_unknown_evse_names_it_all_the_same() -> None:
+def test_a_session_at_an_unknown_evse_makes_none_up() -> None:
+    """A connector needs a standard, and there is no word for one that is not known; a location needs no EVSE."""
     place = wire.decode("location", "2.3.0", json.dumps(location()).encode())
-    told = said("session", "2.1.1", session("GONE"), place=place)["location"]
+    told = said("session", "2.1.1", session("GONE"), place=place, told=True)["location"]
     assert told["address"] == "Stationsplein 1"
-    assert [evse["uid"] for evse in told["evses"]] == ["GONE"]
+    assert "evses" not in told
+    nowhere = said("session", "2.1.1", session("E0"), told=True)["location"]
+    assert (nowhere["id"], "evses" in nowhere) == ("l1", False)
 
 
 def test_a_session_of_221_and_of_230_only_names_its_location() -> None:
