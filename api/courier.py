@@ -822,6 +822,8 @@ class Lane:
             error = await self._attempt(connection, mark, what)
             trouble = self.trouble.get(mark.identity, _Trouble())
             verdict = Verdict.ACCEPTED if error is None else _verdict(error)
+            if verdict is Verdict.ACCEPTED:
+                error = None
             if verdict is Verdict.STUMBLED:
                 trouble.attempts += 1
             elif verdict is Verdict.ACCEPTED:

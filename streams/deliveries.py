@@ -106,11 +106,13 @@ def judge(http: int | None, ocpi: int | None) -> Verdict:
         return Verdict.DOWN
     if http == 429:
         return Verdict.BUSY
-    if http == 408 or http >= 500:
+    if http == 408 or 300 <= http < 400 or http >= 500:  # we follow no redirects: a token is for one host
         return Verdict.STUMBLED
     if 200 <= http < 300:
-        if ocpi is None:
-            return Verdict.STUMBLED  # no envelope
+        if (
+            ocpi is None
+        ):  # no envelope; a proxy's page is a 200, and nobody says by chance that it has made something
+            return Verdict.ACCEPTED if http in (201, 202, 204) else Verdict.STUMBLED
         if 1000 <= ocpi < 2000:
             return Verdict.ACCEPTED
         return Verdict.STUMBLED if 3000 <= ocpi < 4000 else Verdict.REFUSED
