@@ -116,7 +116,7 @@ class _Envelope(msgspec.Struct):
     timestamp: str | None = None
 
 
-_read_envelope = msgspec.json.Decoder(_Envelope).decode
+_read_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode  # some write "1000"
 _read_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 

@@ -109,9 +109,8 @@ def judge(http: int | None, ocpi: int | None) -> Verdict:
     if http == 408 or 300 <= http < 400 or http >= 500:  # we follow no redirects: a token is for one host
         return Verdict.STUMBLED
     if 200 <= http < 300:
-        if (
-            ocpi is None
-        ):  # no envelope; a proxy's page is a 200, and nobody says by chance that it has made something
+        # Without an envelope: a proxy's page is a 200, and never says that something was made.
+        if ocpi is None:
             return Verdict.ACCEPTED if http in (201, 202, 204) else Verdict.STUMBLED
         if 1000 <= ocpi < 2000:
             return Verdict.ACCEPTED

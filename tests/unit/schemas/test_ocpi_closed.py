@@ -179,7 +179,7 @@ def test_a_session_of_211_embeds_the_location_that_is_known() -> None:
 
 
 def test_a_session_at_an_unknown_evse_makes_none_up() -> None:
-    """A connector needs a standard, and there is no word for one that is not known; a location needs no EVSE."""
+    """A connector needs a standard, and there is no word for an unknown one; a location needs no EVSE."""
     place = wire.decode("location", "2.3.0", json.dumps(location()).encode())
     told = said("session", "2.1.1", session("GONE"), place=place, told=True)["location"]
     assert told["address"] == "Stationsplein 1"
