@@ -176,6 +176,17 @@ def test_the_next_page(link: str | None, count: int, total: int | None, expected
     assert following("https://a.example/l?date_from=x", link, count, total) == expected
 
 
+async def test_a_status_in_quotes_is_one_all_the_same(platform: Platform) -> None:
+    """A common slip, which leaves no doubt about what is meant."""
+    async with Peers() as peers:
+        platform.mood = lambda _: web.json_response({"status_code": "1000", "data": {"a": "1"}})
+        reply = await peers.call("GET", platform.versions_url, platform.token)
+        assert (reply.ocpi, reply.data) == (1000, b'{"a": "1"}')
+        platform.mood = lambda _: web.json_response({"status_code": "2001"})
+        with pytest.raises(RefusedError, match="2001"):
+            await peers.call("GET", platform.versions_url, platform.token)
+
+
 async def test_retry_after_is_seconds_or_a_date(platform: Platform) -> None:
     """RFC 9110, section 10.2.3; anything else is no wish."""
     date = "Fri, 31 Dec 2100 23:59:59 GMT"
