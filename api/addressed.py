@@ -47,6 +47,13 @@ def _url(connection: Connection, module: str, *, back: bool) -> str | None:
     return connection.endpoint(where, "SENDER" if back else "RECEIVER")
 
 
+def _other(connection: Connection, module: str, key: str) -> Party | None:
+    """Who on a platform was told of an object that is gone: whoever could be, but its owner."""
+    owner = "*".join(key.split("*", 2)[:2])
+    roles = [role for role in connection.roles if role.role in _RECEIVERS[module] and role.key != owner]
+    return (roles[0].country_code, roles[0].party_id) if roles else None
+
+
 def parcel_of(
     connection: Connection, module: str, key: str, state: bytes | None, *, again: bool
 ) -> Parcel | None:
@@ -57,7 +64,7 @@ def parcel_of(
     country, party, name = key.split("*", 2)
     owner = (country, party)
     concerns = NOBODY if state is None else objects.head(state).concerns
-    to = receiver(connection, module, key, concerns)
+    to = receiver(connection, module, key, concerns) if state is not None else _other(connection, module, key)
     back = module == "terminals" and to is not None and f"{to[0]}*{to[1]}".upper() == f"{country}*{party}"
     url = _url(connection, module, back=back)
     if url is None:

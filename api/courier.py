@@ -196,7 +196,7 @@ class Courier:
         """Whether a push is for a platform: it names nobody, a party on it, or one that may be behind it."""
         if receiver is None or any(role.key == receiver for role in connection.roles):
             return True
-        return connection.is_hub and not self.registry.has_party(receiver)
+        return self.registry.only_hub() == connection and not self.registry.has_party(receiver)
 
     def _connections(self) -> list[Connection]:
         """Those that can be sent to, remembered until the registry changes."""

@@ -223,7 +223,7 @@ class Door:
             to is None
             or party_key(*to) == party_key(*self._party)
             or self._registry.has_party(party_key(*to))
-            or any(one.is_hub for one in self._registry.reachable())
+            or self._registry.only_hub() is not None
         )
 
     def _refuse(self, call: Call) -> Refusal:

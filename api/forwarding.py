@@ -106,7 +106,7 @@ class Forwarder:
 
     def target(self, party: Party, module: str, interface: str) -> tuple[Target, str]:
         """Where a party can be asked: its platform, and the URL of its module there. Raises Refusal."""
-        connection = self._registry.by_party(*party) or self._hub_of(party)
+        connection = self._registry.by_party(*party) or self._registry.only_hub()
         if connection is None:
             raise Refusal(200, Status.UNKNOWN_RECEIVER, f"{'*'.join(party)} is not known here")
         if connection.stage != REGISTERED or connection.their_token is None:
@@ -115,11 +115,6 @@ class Forwarder:
         if url is None or (connection.version or "") not in _spoken(module):
             raise Refusal(200, Status.NOT_CONNECTED, f"{'*'.join(party)} has no {module} as {interface}")
         return Target(party, connection), url
-
-    def _hub_of(self, party: Party) -> Connection | None:
-        """The hub that an unknown party is asked through: the one that is connected, if there is just one."""
-        hubs = [one for one in self._registry.reachable() if one.is_hub]
-        return hubs[0] if len(hubs) == 1 and party else None
 
     def operators(self) -> list[str]:
         """Keys of all operators."""

@@ -332,6 +332,11 @@ class Registry:
             self._parties = frozenset(role.key for one in live for role in one.roles)
         return key in self._parties
 
+    def only_hub(self) -> Connection | None:
+        """The hub through which a party may be reached that is on no connection: if there is just one."""
+        hubs = [one for one in self.reachable() if one.is_hub]
+        return hubs[0] if len(hubs) == 1 else None
+
     def by_party(self, country_code: str, party_id: str, role: str | None = None) -> Connection | None:
         """The connection that a party is on, in a role if one is given.
 
