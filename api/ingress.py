@@ -20,6 +20,7 @@ from api.calls import Call
 from api.config import ApiConfig
 from api.log import Log
 from api.metrics import refused
+from api.routes import Route
 from api.view import View
 from schemas.keys import object_key, party_key
 from schemas.ocpi import wire
@@ -76,6 +77,10 @@ class Ingress:
                 return await self._delete(call)
             case other:
                 raise AssertionError(other)
+
+    async def catch_up(self, route: Route) -> None:
+        """Wait until all that was written of a route's module is known. Raises LogUnavailableError."""
+        await self._view.catch_up(self._view.partitions(self._topics[route.resource.topic]))
 
     # Reading
 

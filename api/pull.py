@@ -123,6 +123,8 @@ class Puller:
             for party in asked(connection, pull.module):
                 if pull.party is not None and party < pull.party:
                     continue  # it was asked before we were interrupted
+                if pull.party not in (None, party):  # who may tell the same again
+                    await self._ingress.catch_up(self._push[connection.version or "", pull.module])
                 start = pull.next_url if pull.next_url and pull.party in (None, party) else first
                 pull = msgspec.structs.replace(pull, party=party, next_url=start)
                 routing = Routing(self._party, _party(party)) if party else None
