@@ -202,6 +202,9 @@ class Door:
             call.partner = partner = now
         if not _may(call):
             raise self._refuse(call)
+        if not self._is_known(call.routing):
+            # It may have connected a moment ago.
+            await self._view.catch_up(self._parties)
         if resource.handler == "objects" and not self._is_known(call.routing):
             refused(resource.module, "receiver")
             to = party_key(*(call.routing.to or ("", "")))

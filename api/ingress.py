@@ -95,7 +95,7 @@ class Ingress:
             if found is None:
                 raise _unknown(call)
         place = self._view.place(resource.module, found) if call.version == "2.1.1" else None
-        data = wire.encode(resource.kind, call.version, found, place=place, told=True)
+        data = wire.encode(resource.kind, call.version, found, place=place)
         return Answer(200, Status.SUCCESS, "Success", data)
 
     def _keys(self, call: Call) -> list[tuple[str, tuple[str, ...]]]:

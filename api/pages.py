@@ -178,7 +178,7 @@ class Pages:
         if module == HUB_CLIENT_INFO:
             found = client_info_for(call.partner.connection, call.version, found)
         place = self._view.place(module, found) if call.version == "2.1.1" else None
-        return wire.encode(kind, call.version, found, place=place, told=True)
+        return wire.encode(kind, call.version, found, place=place)
 
     async def get(self, call: Call) -> Answer:
         """A location, EVSE or connector (mod_locations "GET Object"). Raises Refusal.

@@ -83,7 +83,7 @@ def parcel(
     if url is None or (gone and module != "tariffs"):
         return None
     try:
-        body = None if gone else wire.encode(kind, version, found, place=place, told=True)
+        body = None if gone else wire.encode(kind, version, found, place=place)
     except LookupError:
         return None
     if module == "cdrs":

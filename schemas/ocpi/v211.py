@@ -7,7 +7,7 @@
   its owner unknown (empty). Written back, `contract_id` is the `auth_id`.
 - A session and a CDR embed the location with the one EVSE and connector that were used. Canonically a session
   names them; written back, its location is the one that is known under those names (`placed`), and where none
-  is, its name and placeholders; a partner is not told of an EVSE that is made up (`unplaced`).
+  is, the names of location, EVSE and connector with placeholders.
 - A reservation is PENDING, a command an AUTH_REQUEST: later versions' values that 2.1.1 has not.
 - A CDR names no session. Costs are numbers without VAT.
 - A location without `time_zone` gets an empty one (whoever prices by local time has to refuse it), and is
@@ -490,7 +490,7 @@ def down_session(session: objects.Session) -> Session:
 
 def placed(session: Session, place: objects.Location) -> Session:
     """A session with what is known of its location, without EVSEs and connectors that it does not use
-    (mod_sessions, "Session Object")."""
+    (mod_sessions, "Session Object"); an EVSE that is not known there keeps its name and placeholders."""
     evse_uid, connector_id = session.location.evses[0].uid, session.location.evses[0].connectors[0].id
     location = down_location(place)
     used = [
@@ -499,13 +499,9 @@ def placed(session: Session, place: objects.Location) -> Session:
         if evse.uid.casefold() == evse_uid.casefold()
         and (connectors := [c for c in evse.connectors if c.id.casefold() == connector_id.casefold()])
     ]
-    return msgspec.structs.replace(session, location=msgspec.structs.replace(location, evses=used))
-
-
-def unplaced(session: Session) -> Session:
-    """A session without the EVSE that `down_session` made up: its words are in no enum of 2.1.1, and a
-    location need not have EVSEs (mod_locations, "Location Object")."""
-    return msgspec.structs.replace(session, location=msgspec.structs.replace(session.location, evses=[]))
+    return msgspec.structs.replace(
+        session, location=msgspec.structs.replace(location, evses=used or session.location.evses)
+    )
 
 
 def up_cdr(cdr: CDR, party: Party) -> objects.CDR:

@@ -233,20 +233,15 @@ _PADDED = re.compile(
 )
 
 
-def encode(
-    kind: str, version: str, found: Any, *, place: objects.Location | None = None, told: bool = False
-) -> bytes:
+def encode(kind: str, version: str, found: Any, *, place: objects.Location | None = None) -> bytes:
     """A canonical object as a version's JSON, without what it has not.
 
-    `place`: the location of a session, which 2.1.1 embeds and later versions only name; `told`: to a partner,
-    so that what stands in for an EVSE that is not known is left out.
+    `place`: the location of a session, which 2.1.1 embeds and later versions only name.
     """
     dialect = _of(kind, version)
     said = found if dialect.down is None else dialect.down(found)
     if place is not None and isinstance(said, v211.Session):
         said = close(version, v211.placed(said, place))
-    elif told and isinstance(said, v211.Session):
-        said = v211.unplaced(said)
     text = _encoder.encode(said)
     return _PADDED.sub(rb'\1Z"', text) if b'0Z"' in text else text
 

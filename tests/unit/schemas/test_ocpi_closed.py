@@ -178,14 +178,16 @@ def test_a_session_of_211_embeds_the_location_that_is_known() -> None:
     assert (back.location_id, back.evse_uid, back.connector_id) == ("L1", "E0", "2")
 
 
-def test_a_session_at_an_unknown_evse_makes_none_up() -> None:
-    """A connector needs a standard, and there is no word for an unknown one; a location needs no EVSE."""
+def test_a_session_at_an_unknown_evse_names_it_in_words_of_the_version() -> None:
+    """What the operator said of it is kept; a connector needs a standard, so it is one that 2.1.1 has."""
     place = wire.decode("location", "2.3.0", json.dumps(location()).encode())
-    told = said("session", "2.1.1", session("GONE"), place=place, told=True)["location"]
-    assert told["address"] == "Stationsplein 1"
-    assert "evses" not in told
-    nowhere = said("session", "2.1.1", session("E0"), told=True)["location"]
-    assert (nowhere["id"], "evses" in nowhere) == ("l1", False)
+    told = said("session", "2.1.1", session("GONE"), place=place)["location"]
+    nowhere = said("session", "2.1.1", session("E0"))["location"]
+    assert (told["address"], nowhere["id"]) == ("Stationsplein 1", "l1")
+    for where, uid in ((told, "GONE"), (nowhere, "E0")):
+        (evse,) = where["evses"]
+        (plug,) = evse["connectors"]
+        assert (evse["uid"], plug["id"], plug["standard"]) == (uid, "2", "IEC_62196_T2")
 
 
 def test_a_session_of_221_and_of_230_only_names_its_location() -> None:
