@@ -140,7 +140,7 @@ class Ingress:
             state = self._view.get(resource.module, key)
             known = Known(key, state, kind)
             last = None if state is None else objects.last_updated(state)
-        return await self._write(call, known, last, stamp)
+        return await self._write(call, known, last, stamp, new)
 
     async def _patch(self, call: Call) -> Answer:
         resource = call.route.resource
@@ -205,7 +205,7 @@ class Ingress:
                 state = self._view.get("cdrs", key)
             if state is None:
                 session = object_key(country, party, new.session_id or f"#CDR:{new.id}")
-                await self._append(call, key, session, ())
+                await self._append(call, key, session, (), new)
                 return Answer(201, Status.SUCCESS, "Success", headers=headers)
         finally:
             del self._posting[key]
@@ -216,19 +216,22 @@ class Ingress:
             )
         return Answer(200, Status.SUCCESS, "Success: this CDR was known already", headers=headers)
 
-    async def _write(self, call: Call, known: Known, last: int | None, stamp: int) -> Answer:
-        """Append a PUT or PATCH. `last`, `stamp`: last_updated of what is known, and of what comes."""
+    async def _write(self, call: Call, known: Known, last: int | None, stamp: int, new: Any = None) -> Answer:
+        """Append a PUT or PATCH. `last`, `stamp`: last_updated of what is known, and of what comes.
+
+        `new`: the object in the body, where that is one.
+        """
         name = f"{call.route.resource.module} {known.key} {'*'.join(call.ids[3:]).upper()}"
         if (noted := self._view.noted(name)) is not None:
             last = noted if last is None else max(last, noted)
-        partition, offset = await self._append(call, known.key, known.key, (*call.ids, *known.extra))
+        partition, offset = await self._append(call, known.key, known.key, (*call.ids, *known.extra), new)
         self._view.note(partition, offset, name, stamp)
         if last is None:
             return _CREATED
         return _UPDATED if stamp >= last else _OVERTAKEN
 
     async def _append(
-        self, call: Call, key: str, log_key: str, path: tuple[str, ...]
+        self, call: Call, key: str, log_key: str, path: tuple[str, ...], new: Any = None
     ) -> tuple[TopicPartition, int]:
         route = call.route
         sender, module, identifiers = call.partner.key, route.resource.module, list(path)
@@ -249,7 +252,10 @@ class Ingress:
             receiver=receiver,
         )
         partition = self._view.partition(self._topics[route.resource.topic], log_key)
-        return partition, await self._log.append(partition, log_key.encode(), event.encode())
+        value = event.encode()
+        if new is not None and route.version != "2.1.1":  # whose objects take their owner from the key
+            self._view.expect(value, event, new)
+        return partition, await self._log.append(partition, log_key.encode(), value)
 
     def _receiver(self, call: Call) -> str | None:
         """The party that a push is for by name, where the object does not say for whom it is.

@@ -14,6 +14,7 @@ import logging
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,6 +58,7 @@ _SOURCE = b"\x00source"
 _BATCH = 500
 _IDLE_MS = 50
 _NOTES = 100_000
+_SAID = 2_000
 
 
 def _options() -> Options:
@@ -126,6 +128,7 @@ class View:
         # What this process wrote and the view has not read yet: marks by key, and where each was written.
         self._notes: dict[str, tuple[int, int]] = {}
         self._noted: dict[TopicPartition, deque[tuple[int, str]]] = {tp: deque() for tp in self._all}
+        self._said: dict[bytes, tuple[Event, Any]] = {}  # by the record's bytes
         self._wanted = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
@@ -182,7 +185,7 @@ class View:
     def partition(self, topic: Topic, key: str) -> TopicPartition:
         """The partition that Kafka's default partitioner gives a key."""
         partitions = self._partitions[topic.name]
-        return partitions[(murmur2(key.encode()) & 0x7FFFFFFF) % len(partitions)]
+        return partitions[_hash(key) % len(partitions)]
 
     def partitions(self, topic: Topic) -> list[TopicPartition]:
         """All partitions of a fact topic."""
@@ -250,6 +253,12 @@ class View:
         """The newest mark of an object that this process wrote and the view has not read yet."""
         known = self._notes.get(name)
         return None if known is None else known[0]
+
+    def expect(self, value: bytes, event: Event, said: Any) -> None:
+        """Remember what a record holds that this process is about to write, lest it be decoded again."""
+        if len(self._said) >= _SAID:
+            del self._said[next(iter(self._said))]
+        self._said[value] = event, said
 
     def _forget(self, partition: TopicPartition, position: int) -> None:
         noted = self._noted[partition]
@@ -384,7 +393,7 @@ class View:
                         name_of(record.value) != "event"
                     ):  # what the sessions say, in topics of payments and the ledger
                         continue
-                    event = Event.decode(record.value)
+                    event, said = self._said.pop(record.value, None) or (Event.decode(record.value), None)
                     if event.module == PARTIES:
                         self._registry.fold(event)
                     elif tag := _TAGS.get(event.module):
@@ -395,7 +404,7 @@ class View:
                         else:
                             # Of what is compacted, the first event may be gone: there the key is the order.
                             at = record.timestamp * 1000 if event.module != HUB_CLIENT_INFO else 0
-                            folded = fold_object(event.module, current, event, at)
+                            folded = fold_object(event.module, current, event, at, said)
                         if folded is not current:
                             changed[key] = folded
                             if event.module in LISTED:
@@ -438,6 +447,13 @@ class View:
             else:
                 waiter.set_result(None)
         self._waiters = waiting
+
+
+@lru_cache(20_000)
+def _hash(key: str) -> int:
+    """Kafka's hash of a key, which takes long to reckon in Python, and objects come more than once."""
+    found: int = murmur2(key.encode()) & 0x7FFFFFFF
+    return found
 
 
 def _name(partition: TopicPartition) -> bytes:

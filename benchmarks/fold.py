@@ -8,10 +8,11 @@ one after the other, each in one process of its own:
 - stock_faust, quix: that fold on a Faust table and a Quix Streams state, RocksDB and changelog, at least once
 - bare_consumer: decodes each event and keeps nothing
 
-    python benchmarks/fold.py [--events 240000] [--only voltfold,quix] [--quix-python PYTHON]
+    python benchmarks/fold.py [--events 240000] [--rounds 1] [--only voltfold,quix] [--quix-python PYTHON]
 
-Quix Streams is not among Voltfold's dependencies; without `pip install quixstreams`, here or for the other
-interpreter, its figure is null. Prints one line of JSON.
+All take their turn in each round, on a new broker; what is told is each one's median round. Quix Streams is
+not among Voltfold's dependencies; without `pip install quixstreams`, here or for the other interpreter, its
+figure is null. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import argparse
 import asyncio
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -294,8 +296,8 @@ def contend(name: str, python: str, kafka: str, total: int) -> int | None:
     return rate
 
 
-def measure(events: int, names: Sequence[str], quix_python: str) -> dict[str, object]:
-    """A broker, the events, every contender in turn."""
+def measure(events: int, names: Sequence[str], quix_python: str) -> dict[str, int | None]:
+    """A broker, the events, every contender in turn: events a second by contender."""
     from voltfold import broker
     from voltfold.ports import free_port
     from voltfold.processes import die_with_parent
@@ -313,13 +315,8 @@ def measure(events: int, names: Sequence[str], quix_python: str) -> dict[str, ob
             asyncio.run(load(config.address, events))
             total = events // UPDATES * UPDATES + PARTITIONS
             return {
-                "events": events,
-                **{
-                    f"{name}_per_s": contend(
-                        name, quix_python if name == "quix" else sys.executable, config.address, total
-                    )
-                    for name in names
-                },
+                name: contend(name, quix_python if name == "quix" else sys.executable, config.address, total)
+                for name in names
             }
         finally:
             process.kill()
@@ -330,6 +327,7 @@ def main() -> None:
     """Measure all, or be one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--events", type=int, default=240_000)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default=",".join(CONTENDERS))
     parser.add_argument("--quix-python", default=sys.executable)
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
@@ -337,13 +335,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.contender:
-        print(json.dumps(measure(options.events, options.only.split(","), options.quix_python)))
+        names = options.only.split(",")
+        rounds = [measure(options.events, names, options.quix_python) for _ in range(options.rounds)]
+        rates = {f"{name}_per_s": _median(round_[name] for round_ in rounds) for name in names}
+        print(json.dumps({"events": options.events, "rounds": options.rounds, **rates}))
         return
     found = CONTENDERS[options.contender](options.kafka, options.events, options.data)
     if asyncio.iscoroutine(found):
         asyncio.run(_tell(found))
     else:
         _leave(found)
+
+
+def _median(rates: Iterable[int | None]) -> int | None:
+    known = [rate for rate in rates if rate is not None]
+    return round(statistics.median(known)) if known else None
 
 
 async def _tell(rate: Any) -> None:

@@ -86,12 +86,12 @@ def last_updated(state: bytes) -> int:
 
 
 def fold_object(
-    module: str, current: bytes | None, event: Event, logged_at: int | None = None
+    module: str, current: bytes | None, event: Event, logged_at: int | None = None, said: Any = None
 ) -> bytes | None:
     """The state after an event: `current` itself when nothing changes, None when the object is gone.
 
     `logged_at`: when the event came into the log, as the log has it, in microseconds; by default, when it was
-    received.
+    received. `said`: the canonical object in the event's body, where it was decoded already.
     Raises schemas.ocpi.wire.InvalidObjectError for a body that cannot be read or merged; the door lets none
     of those pass, so it takes a PATCH that overtook another for a merge to become invalid.
     """
@@ -100,16 +100,16 @@ def fold_object(
     if logged_at is None:
         logged_at = event.received_at
     if module == "cdrs":
-        return _fold_cdr(current, event, logged_at)
+        return _fold_cdr(current, event, logged_at, said)
     state = None if current is None else _unpack(current)
     if module == "locations" and len(event.path) > 3:
         folded = _fold_part(state, event)
     else:
-        folded = _fold_whole(module, state, event, logged_at)
+        folded = _fold_whole(module, state, event, logged_at, said)
     return current if folded is None else _pack(folded)
 
 
-def _fold_cdr(current: bytes | None, event: Event, logged_at: int) -> bytes | None:
+def _fold_cdr(current: bytes | None, event: Event, logged_at: int, said: Any) -> bytes | None:
     """The first one counts. Two that raced through different partitions: the one that was received first."""
     if current is not None:
         state = _unpack(current)
@@ -117,7 +117,7 @@ def _fold_cdr(current: bytes | None, event: Event, logged_at: int) -> bytes | No
         if (state.received_at, state.seen[_WHOLE][0]) <= (event.received_at, event.id):
             return current if earlier == state.created else _pack(replace(state, created=earlier))
         logged_at = earlier
-    new = wire.decode("cdr", event.version, event.body, party=owner_of(event.key))
+    new = said or wire.decode("cdr", event.version, event.body, party=owner_of(event.key))
     return _pack(
         State(
             micros(new.last_updated), logged_at, concerned("cdrs", new),
@@ -131,7 +131,7 @@ def _is_news(last: int, seen: list[bytes], stamp: int, event: Event) -> bool:
     return stamp > last or (stamp == last and event.id not in seen)
 
 
-def _fold_whole(module: str, state: State | None, event: Event, logged_at: int) -> State | None:
+def _fold_whole(module: str, state: State | None, event: Event, logged_at: int, said: Any) -> State | None:
     """PUT or PATCH of a whole object. None: nothing changes."""
     kind = KINDS[module]
     current = None
@@ -141,7 +141,7 @@ def _fold_whole(module: str, state: State | None, event: Event, logged_at: int) 
         if new is None or (state is not None and event.id in state.seen.get(_WHOLE, [])):
             return None  # which, coming again without last_updated, would look newer than it is
     elif event.method == "PUT" or (module in ADDRESSED and event.method == "POST"):
-        new = wire.decode(kind, event.version, event.body, party=owner_of(event.key))
+        new = said or wire.decode(kind, event.version, event.body, party=owner_of(event.key))
     elif state is None:
         return None
     else:
