@@ -1,9 +1,10 @@
 """Which objects a list holds, in which order: an index in the view's own store, and counts over it.
 
-An object stands in the list of its module of whom it concerns (`streams.concerns`), or of everybody. The
-order is that in which objects were created, by when their first event came into the log, then by key: the
-same at every API process, and new objects come at the end (transport_and_format "Paginated Response"). The
-index holds what lists are filtered by, `last_updated`, so an object is read only when it is answered.
+An object stands in the list of its module of whom it concerns (`streams.concerns`), or of everybody, and
+then perhaps with the names of those whom alone it is for. The order is that in which objects were created, by
+when their first event came into the log, then by key: the same at every API process, and new objects come at
+the end (transport_and_format "Paginated Response"). The index holds what lists are filtered by,
+`last_updated` and such names, so an object is read only when it is answered.
 
 A `Query` is one list with its filters. It is counted once, in slices between which others are served, and
 from then on kept up with every change until nobody has asked for a while. So a page costs what is on it,
@@ -25,6 +26,7 @@ import msgspec
 from rocksdict import Rdict, WriteBatch
 
 from api.blocks import Blocks
+from streams.concerns import BROADCAST, EVERYBODY, is_for
 from streams.objects import Head, head
 
 HUB_CLIENT_INFO = "hubclientinfo"
@@ -53,7 +55,8 @@ class Wanted(msgspec.Struct, frozen=True):
     """What a list is to hold: of a module, what concerns any of these (`streams.concerns`).
 
     Of that, what was updated from `since` on and before `until` (microseconds), of this owner alone, and not
-    of those `without` which it is (keys of parties).
+    of those `without` which it is (keys of parties). What was only ever pushed to receivers by name has to
+    be for one of those `named`.
     """
 
     module: str
@@ -62,6 +65,13 @@ class Wanted(msgspec.Struct, frozen=True):
     until: int | None = None
     owner: str | None = None
     without: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+
+    def has(self, concerns: str) -> bool:
+        """Whether an object is wanted as far as this decides, whom it concerns."""
+        if self.module in BROADCAST:
+            return EVERYBODY in self.concerning and is_for(concerns, self.named)
+        return concerns in self.concerning
 
 
 class Page(NamedTuple):
@@ -93,6 +103,7 @@ class Query:
         self._until = _number(wanted.until) if wanted.until is not None else None
         self._owner = None if wanted.owner is None else wanted.owner.encode() + b"*"
         self._without = tuple(party.encode() + b"*" for party in wanted.without)
+        self._named = frozenset(party.encode() for party in wanted.named)
         # Changes since counting began, while it lasts; None before and after.
         self._later: list[_Change] | None = None
         self._counted = False
@@ -103,7 +114,9 @@ class Query:
             return False
         if self._owner is not None and not position.startswith(self._owner, 8):
             return False
-        return not (self._without and position.startswith(self._without, 8))
+        if self._without and position.startswith(self._without, 8):
+            return False
+        return len(stamp) == 8 or not self._named.isdisjoint(stamp[8:].split())
 
     async def count(self, entries: Iterator[tuple[bytes, bytes]]) -> None:
         """Count all entries as they are now."""
@@ -154,8 +167,8 @@ class Lists:
         """Keep the index in step with a state, in the same write. Call `written` after it."""
         before = None if old is None else head(old)
         after = None if new is None else head(new)
-        if before and after and before.created == after.created and before.concerns == after.concerns:
-            if before.last_updated != after.last_updated:
+        if before and after and _place(module, before) == _place(module, after):
+            if _stamp(module, before) != _stamp(module, after):
                 self._put(module, key, before, after, writes)
             return
         if before:
@@ -171,15 +184,15 @@ class Lists:
     ) -> bytes:
         there = before or after
         assert there is not None
-        prefix = _prefix(module, there.concerns)
-        position = _number(there.created) + key.encode()
-        stamp = None if after is None else _number(after.last_updated)
+        prefix, created = _place(module, there)
+        position = _number(created) + key.encode()
+        stamp = None if after is None else _stamp(module, after)
         if stamp is None:
             writes.delete(prefix + position)
         else:
             writes.put(prefix + position, stamp)
         if self._queries:
-            was = None if before is None else _number(before.last_updated)
+            was = None if before is None else _stamp(module, before)
             self._changes.append(_Change(prefix, position, was, stamp))
         return prefix
 
@@ -308,6 +321,17 @@ def prefixes(wanted: Wanted) -> tuple[bytes, ...]:
 @lru_cache(4096)
 def _prefix(module: str, party: str) -> bytes:
     return _INDEX + LISTED[module] + party.encode() + _BETWEEN
+
+
+def _place(module: str, there: Head) -> tuple[bytes, int]:
+    """In which list an object stands, and where."""
+    return _prefix(module, EVERYBODY if module in BROADCAST else there.concerns), there.created
+
+
+def _stamp(module: str, there: Head) -> bytes:
+    """What a list is filtered by: last_updated, and behind it the names of those whom it is for."""
+    names = there.concerns.encode() if module in BROADCAST else b""
+    return _number(there.last_updated) + names
 
 
 def _number(micros: int) -> bytes:

@@ -31,7 +31,7 @@ from schemas.ocpi.objects import DateTime, utc
 from schemas.records import micros
 from schemas.topics import Topic
 from streams import objects
-from streams.concerns import ADDRESSED, EVERYBODY
+from streams.concerns import ADDRESSED, EVERYBODY, is_for
 
 log = logging.getLogger("voltfold.api")
 
@@ -129,7 +129,7 @@ class Pages:
         owner = self._parties.wanted(call)
         if module in ("sessions", "cdrs") or module in ADDRESSED:
             return Wanted(module, tuple(sorted(parties)), since, until, owner)
-        return Wanted(module, (EVERYBODY,), since, until, owner, own)
+        return Wanted(module, (EVERYBODY,), since, until, owner, own, tuple(sorted(parties)))
 
     async def _find(self, wanted: Wanted, question: Asked) -> Page:
         partitions = self._view.partitions(self._topics[wanted.module])
@@ -143,7 +143,8 @@ class Pages:
             wanted, question.offset, question.limit, created - int(self._settle * 1_000_000)
         )
         if question.offset + question.limit < page.total:
-            return page
+            # Of those that are not settled yet, only the order may change: a total never goes back.
+            return page._replace(total=(await lists.page(wanted, 0, 0, created)).total)
         # The end is in sight. What comes now could be a little older than the newest that is there.
         wait = learned + self._settle - time.monotonic()
         if wait > 0:
@@ -157,7 +158,7 @@ class Pages:
         size = 0
         for number, key in enumerate(keys, 1):
             state = self._view.get(wanted.module, key)
-            if state is not None and objects.head(state).concerns in wanted.concerning:
+            if state is not None and wanted.has(objects.head(state).concerns):
                 try:
                     parts.append(self._said(call, wanted.module, state))
                     size += len(parts[-1])
@@ -186,13 +187,13 @@ class Pages:
         The URL does not tell whose location it is. Where several operators have one with this id, the
         OCPI-to headers have to.
         """
-        self._parties.behind(call, call.route.resource.callers)
+        parties = self._parties.behind(call, call.route.resource.callers)
         owners = self._parties.owners(call, "CPO")
         await self._view.catch_up(self._view.partitions(self._topics[call.module]))
         found = []
         for owner in owners:
             state = self._view.get(call.module, object_key(*owner.split("*", 1), call.ids[0]))
-            if state is not None:
+            if state is not None and is_for(objects.head(state).concerns, parties):
                 found.append((owner, state))
         if len(found) > 1:
             raise Refusal(

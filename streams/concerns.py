@@ -3,8 +3,8 @@
 A session and a CDR concern the party whose token they carry. What operators publish concerns everybody who
 reads it, a token every operator, and the state of a party everybody: there the role decides alone
 (terminology "Typical OCPI implementations per Role"; transport_and_format "Broadcast Push", where OTHER
-counts as a provider; payments add PTP). A terminal, a confirmation of a capture and an invoice reconciliation
-record concern the party that their event names.
+counts as a provider; payments add PTP), unless its pushes named their receivers. A terminal, a confirmation
+of a capture and an invoice reconciliation record concern the party that their event names.
 
 Pure.
 """
@@ -12,6 +12,7 @@ Pure.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from schemas.keys import party_key
@@ -27,7 +28,7 @@ ADDRESSED = frozenset(("terminals", "confirmations", "invoicereconciliation"))
 """Modules whose objects do not say whom they are for: their events do, behind the object's identifiers."""
 
 BROADCAST = frozenset(("locations", "tariffs", "tokens"))
-"""Modules whose objects are for all in a role, unless the push of one names its receiver."""
+"""Modules whose objects are for all in a role, unless each push of one named its receiver."""
 
 EVERYBODY = ""
 NOBODY = "*"
@@ -47,3 +48,19 @@ def concerned(module: str, found: Any) -> str:
         return party_key(token.country_code, token.party_id)
     provider = re.match(r"([A-Z]{2})-?([A-Z0-9]{3})", token.contract_id.upper())
     return party_key(*provider.groups()) if provider else NOBODY
+
+
+def named(known: str | None, receiver: str | None) -> str:
+    """Whom an object of BROADCAST concerns after a push that names a receiver (or nobody: None).
+
+    `known`: whom it concerned before; None: there was none. Once it was pushed to everybody it stays
+    everybody's; until then it concerns all who were ever named, their keys in order with spaces between.
+    """
+    if receiver is None or known == EVERYBODY:
+        return EVERYBODY
+    return " ".join(sorted({receiver, *(known or "").split()}))
+
+
+def is_for(concerns: str, parties: Iterable[str]) -> bool:
+    """Whether an object of BROADCAST is for one of these parties, as far as names decide."""
+    return concerns == EVERYBODY or not set(concerns.split()).isdisjoint(parties)

@@ -25,9 +25,9 @@ from schemas.keys import owner_of, party_key
 from schemas.ocpi import wire
 from schemas.records import Event, micros
 from streams import terminals
-from streams.concerns import ADDRESSED, NOBODY, concerned
+from streams.concerns import ADDRESSED, BROADCAST, NOBODY, concerned, named
 
-FORMAT = 2  # of a state; another number makes every view build itself again
+FORMAT = 3  # of a state; another number makes every view build itself again
 
 KINDS = {
     "sessions": "session",
@@ -163,6 +163,8 @@ def _fold_whole(module: str, state: State | None, event: Event, logged_at: int, 
         concerns = (
             party_key(*event.path[3:5]) if len(event.path) >= 5 else state.concerns if state else NOBODY
         )
+    elif module in BROADCAST:
+        concerns = named(None if state is None else state.concerns, event.receiver)
     return State(stamp, created, concerns, seen, wire.encode(kind, _CANONICAL, new))
 
 

@@ -3,7 +3,8 @@
 A timer wheel with a slot for each hour. A running session lies in the slot of the hour in which it was last
 heard of, or in an earlier one that the deadline has not reached: it is not moved with every update, but when
 the deadline comes to its slot. Then those that ended are dropped, and those that were heard of since move on.
-So a session costs one small write when it begins, and none while it is updated.
+So a session costs one small write when it begins, and none while it is updated; however full its slot is, for
+a session remembers which one it is in.
 
 The deadline may go back, when sessions may be silent for longer than before. Slots that it has passed hold
 overdue sessions under the very hour they were last heard of, so it finds those that are no longer overdue.
@@ -44,12 +45,14 @@ def watch(table: Table, session: str, place: int, listed: int | None, swept: int
 
     `listed`: the slot that it was put into last; `swept`: the last slot that was looked through.
     """
-    if listed is not None:
-        if swept < listed <= place:
-            return listed  # it is in a slot that will be looked through before it can be overdue
-        if listed != place:
-            discard(table, listed, session)
-    if not holds(table, place, session):
+    if listed is None:
+        add(table, place, session)
+    elif swept < listed <= place:
+        return listed  # it is in a slot that will be looked through before it can be overdue
+    elif listed != place:
+        discard(table, listed, session)
+        add(table, place, session)
+    elif not holds(table, place, session):  # it had ended when its slot was looked through
         add(table, place, session)
     return place
 
@@ -60,10 +63,30 @@ def holds(table: Table, hour: int, session: str) -> bool:
 
 
 def discard(table: Table, hour: int, session: str) -> None:
-    """Take a session out of a slot, if it is in there."""
-    before = list(_held(table, hour, table.read(_slots, "").get(hour, 0)))
-    if session in before:
-        _replace(table, hour, len(before), [one for one in before if one != session])
+    """Take a session out of a slot, if it is in there: the slot's last one takes its place."""
+    slots = table.read(_slots, "")
+    count = slots.get(hour, 0)
+    for number in range(-(-count // _CHUNK)):
+        name = f"{hour}\0{number}"
+        chunk = table.read(_chunks, name)
+        if session in chunk:
+            break
+    else:
+        return
+    last_name = f"{hour}\0{(count - 1) // _CHUNK}"
+    last = table.read(_chunks, last_name)
+    chunk[chunk.index(session)] = last[-1]
+    table.write(_chunks, name, chunk)
+    last.pop()
+    if last:
+        table.write(_chunks, last_name, last)
+    else:
+        table.remove(_chunks, last_name)
+    if count > 1:
+        slots[hour] = count - 1
+    else:
+        del slots[hour]
+    table.write(_slots, "", slots)
 
 
 def sweep(table: Table, since: int | None, until: int, belongs: Callable[[str], int | None]) -> Iterator[str]:

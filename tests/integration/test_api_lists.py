@@ -200,6 +200,48 @@ def test_each_sees_what_concerns_it(api: Api, cpo: Partner, emsp: Partner, other
     assert ids(listed(emsp, sender("2.3.0", "tariffs"))) == ["TTNM", "TDUO"]
 
 
+def test_what_is_for_one_party_is_shown_to_it_alone(
+    apis: tuple[Api, Api], cpo: Partner, emsp: Partner, other_emsp: Partner
+) -> None:
+    """An object that was only ever pushed to receivers by name, in lists and by its URL, at every process."""
+    makers = {"tariffs": a_tariff, "locations": a_location}
+
+    def push(module: str, minute: int, headers: dict[str, str]) -> None:
+        body = makers[module]("2.3.0", "ONE", last_updated=f"2026-01-05T08:{minute:02}:00Z")
+        is_success(cpo.put("2.3.0", module, body, "ONE", headers=headers), 200 if minute else 201)
+
+    def readers(module: str) -> list[Partner]:
+        """Who sees it, at either process, by the same answer in every way."""
+        found = []
+        for one in (emsp, other_emsp):
+            seen = set()
+            for api in apis:
+                reader = Partner(api, one.country, one.party, one.token)
+                for since in ({}, {"date_from": "2026-01-01T00:00:00Z"}):
+                    seen.add("ONE" in ids(listed(reader, sender("2.2.1", module), **since)))
+                if module == "locations":
+                    seen.add(reader.http.get(sender("2.3.0", module, "ONE")).status_code == 200)
+            assert len(seen) == 1
+            found += [one] if seen == {True} else []
+        return found
+
+    for module in makers:
+        push(module, 0, to(*OTH))
+        assert readers(module) == [other_emsp]
+        push(module, 1, to(*OTH))
+        assert readers(module) == [other_emsp]
+        push(module, 2, to(*EMS))
+        assert readers(module) == [emsp, other_emsp]
+    is_success(cpo.http.delete(cpo.url("2.3.0", "tariffs", "ONE")))
+    assert readers("tariffs") == []
+    push("tariffs", 0, to(*EMS))
+    assert readers("tariffs") == [emsp]
+    push("tariffs", 1, {})
+    assert readers("tariffs") == [emsp, other_emsp]
+    push("tariffs", 2, to(*EMS))
+    assert readers("tariffs") == [emsp, other_emsp], "what everybody was told is no secret"
+
+
 def test_a_session_of_211_concerns_the_provider_of_its_contract(api: Api, cpo: Partner) -> None:
     """It names no party, but an eMA ID."""
     ema = add(api, "AT", "EMA", "EMSP")

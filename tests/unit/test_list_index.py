@@ -75,24 +75,41 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rdict]:
     db.close()
 
 
-PARTIES = ("", "DE*EMS", "FR*OTH")
-_states = st.builds(
-    lambda updated, created, party: (updated, created, party),
-    st.integers(0, 9),
-    st.integers(0, 9),
-    st.sampled_from(PARTIES[1:]),
-)
-_keys = st.sampled_from([f"{owner}*S{number}" for owner in ("NL*TNM", "BE*BEC") for number in range(4)])
-_wanted = st.builds(
-    Wanted,
-    st.just("sessions"),
-    st.sampled_from([("DE*EMS",), ("DE*EMS", "FR*OTH"), ()]),
-    st.none() | st.integers(0, 9),
-    st.none() | st.integers(0, 9),
-    st.sampled_from([None, "NL*TNM"]),
-    st.sampled_from([(), ("BE*BEC",), ("NL*TN",)]),
-)
 State3 = tuple[int, int, str]
+Case = tuple[str, list[list[tuple[str, State3 | None]]], list[Wanted]]
+PARTIES = ("", "DE*EMS", "FR*OTH")
+NAMES = ("", "DE*EMS", "FR*OTH", "DE*EMS FR*OTH")
+
+
+def _states(concerns: tuple[str, ...]) -> st.SearchStrategy[State3]:
+    return st.tuples(st.integers(0, 9), st.integers(0, 9), st.sampled_from(concerns))
+
+
+_keys = st.sampled_from([f"{owner}*S{number}" for owner in ("NL*TNM", "BE*BEC") for number in range(4)])
+_readers = st.sampled_from([("DE*EMS",), ("DE*EMS", "FR*OTH"), ()])
+
+
+def _wanted(module: str, **readers: st.SearchStrategy[tuple[str, ...]]) -> st.SearchStrategy[Wanted]:
+    return st.builds(
+        Wanted,
+        module=st.just(module),
+        since=st.none() | st.integers(0, 9),
+        until=st.none() | st.integers(0, 9),
+        owner=st.sampled_from([None, "NL*TNM"]),
+        without=st.sampled_from([(), ("BE*BEC",), ("NL*TN",)]),
+        **readers,
+    )
+
+
+def _cases(
+    module: str, concerns: tuple[str, ...], **readers: st.SearchStrategy[tuple[str, ...]]
+) -> st.SearchStrategy[Case]:
+    changes = st.tuples(_keys, st.none() | _states(concerns))
+    return st.tuples(
+        st.just(module),
+        st.lists(st.lists(changes, max_size=5), max_size=6),
+        st.lists(_wanted(module, **readers), min_size=1, max_size=3),
+    )
 
 
 def _packed(state: State3 | None) -> bytes | None:
@@ -102,8 +119,12 @@ def _packed(state: State3 | None) -> bytes | None:
 def _is_in(wanted: Wanted, key: str, state: State3) -> bool:
     """What `Wanted` says, said again."""
     owner = "*".join(key.split("*")[:2])
+    if wanted.module == "sessions":
+        may_see = state[2] in wanted.concerning
+    else:
+        may_see = not state[2] or any(party in wanted.named for party in state[2].split())
     return (
-        state[2] in wanted.concerning
+        may_see
         and (wanted.since is None or state[0] >= wanted.since)
         and (wanted.until is None or state[0] < wanted.until)
         and wanted.owner in (None, owner)
@@ -114,8 +135,9 @@ def _is_in(wanted: Wanted, key: str, state: State3) -> bool:
 class _Shelf:
     """Objects, and lists over them that are told of every change."""
 
-    def __init__(self, store: Rdict) -> None:
+    def __init__(self, store: Rdict, module: str = "sessions") -> None:
         self.store = store
+        self.module = module
         self.lists = Lists(lambda: store)
         self.states: dict[str, State3] = {}
 
@@ -125,7 +147,7 @@ class _Shelf:
         self.lists.begin()
         for key, state in batch:
             old = _packed(self.states.get(key))
-            self.lists.changed("sessions", key, old, _packed(state), writes)
+            self.lists.changed(self.module, key, old, _packed(state), writes)
             if state is None:
                 self.states.pop(key, None)
             else:
@@ -148,27 +170,27 @@ class _Shelf:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.lists(st.tuples(_keys, st.none() | _states), max_size=5), max_size=6),
-    st.lists(_wanted, min_size=1, max_size=3),
+    _cases("sessions", PARTIES[1:], concerning=_readers)
+    | _cases("tariffs", NAMES, concerning=st.just(("",)), named=_readers),
     st.integers(0, 9),
     st.sampled_from([2, 4096]),
 )
 def test_pages_are_what_was_written(
     db: Rdict,
-    batches: list[list[tuple[str, State3 | None]]],
-    wanted: list[Wanted],
+    case: Case,
     until: int,
     most: int,
 ) -> None:
     """Counted before, between and behind changes, with every filter; and counted anew by another process."""
+    module, batches, wanted = case
 
     async def run(store: Rdict) -> None:
-        shelf = _Shelf(store)
+        shelf = _Shelf(store, module)
         for batch in batches:
             shelf.write(batch)
             for one in wanted:
                 await shelf.holds(one, until)
-        again = _Shelf(store)
+        again = _Shelf(store, module)
         again.states = shelf.states
         for one in wanted:
             await again.holds(one)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas.ocpi.objects import CdrToken, Location, Session, Token
 from schemas.ocpi.requests import AllowedType, LocationReferences
 from streams.authorization import authorize
-from streams.concerns import EVERYBODY, NOBODY, concerned
+from streams.concerns import EVERYBODY, NOBODY, concerned, is_for, named
 from tests import strategies
 
 
@@ -44,6 +44,19 @@ def test_without_a_party_the_contract_tells(contract: str, party: str) -> None:
 
     token = CdrToken(country_code="", party_id="", uid="1", type="OTHER", contract_id=contract)
     assert concerned("cdrs", Held(token)) == party
+
+
+@given(st.lists(st.none() | st.sampled_from(["DE*EMS", "FR*OTH", "BE*BEC"]), min_size=1))
+def test_names_add_up(receivers: list[str | None]) -> None:
+    """Who was named has it, in whatever order and however often; once it was for all it stays for all."""
+    concerns = None
+    for receiver in receivers:
+        concerns = named(concerns, receiver)
+    assert concerns is not None
+    for party in ("DE*EMS", "FR*OTH", "BE*BEC"):
+        assert is_for(concerns, {party, "XX*YYY"}) is (None in receivers or party in receivers)
+    assert is_for(concerns, ()) is (None in receivers)
+    assert (concerns == EVERYBODY) is (None in receivers)
 
 
 _references = st.none() | st.builds(

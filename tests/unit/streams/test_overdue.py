@@ -194,3 +194,29 @@ def test_slots_hold_what_was_put_in(entries: list[tuple[int, int]]) -> None:
     assert sorted(overdue.sweep(table, None, 9, lambda _: 7)) == sorted(f"S{number}" for _, number in left)
     kept(table)
     assert {key for key in state if key[:1] == b"o"} <= {b"o7\0%d" % number for number in range(5)}
+
+
+def test_a_full_slot_costs_no_more_than_an_empty_one() -> None:
+    """A hundred thousand sessions that begin within one hour: each costs what the first one did."""
+    state: dict[bytes, bytes | None] = {}
+    reads = 0
+
+    def get(key: bytes) -> bytes | None:
+        nonlocal reads
+        reads += 1
+        return state.get(key)
+
+    sizes = []
+    for batch in range(0, 100_000, 1000):
+        table = Table(get)
+        reads = 0
+        for number in range(batch, batch + 1000):
+            assert overdue.watch(table, f"S{number}", 7, None, 3) == 7
+            assert overdue.watch(table, f"S{number}", 8, 7, 3) == 7, "an update moves nothing"
+        changes = table.changes()
+        sizes.append((reads, len(changes)))
+        state.update(changes)
+    assert max(sizes) <= (20, 20), "the slots, and the chunks that these go into"
+    found = list(overdue.sweep(Table(get), None, 7, lambda _: None))
+    assert found == []
+    assert len(set(overdue.sweep(Table(get), None, 7, lambda _: 7))) == 100_000
