@@ -35,7 +35,7 @@ from streams.transport import BundleApp
 
 log = logging.getLogger("voltfold.worker")
 
-SESSION_SECONDS, HEARTBEAT_SECONDS = 7.0, 1.0
+SESSION_SECONDS, HEARTBEAT_SECONDS = 7.0, 0.3
 """A dead worker is missed after the first, a rebalance heard of after the second."""
 _PAUSE_SECONDS = 3.0
 _CLOSE_SECONDS = 5.0
