@@ -1,4 +1,4 @@
-"""What an API process must know, as plain values."""
+"""What an API process and a courier must know, as plain values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from api.vault import Vault
 from schemas.topics import Topics
+from streams.deliveries import Pace
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,22 @@ class ApiConfig:
     fetch_wait_ms: int = 25  # how long Kafka may hold the view's fetch open: bounds the lag of a read
     settle: float = 0.1  # how far brokers' clocks may differ, in seconds: the end of a list waits for it
     view_linger: float = 0.1  # how long the view lets records gather while no reader waits, in seconds
+
+
+@dataclass(frozen=True)
+class CourierConfig:
+    """One courier. `api`: what it has in common with an API process.
+
+    `in_flight`: requests under way to one platform; `alive`: seconds of silence after which it is asked
+    whether it is there; `late`: seconds within which the result of a command is still worth telling; `pull`:
+    seconds of silence after which it is asked for what has changed, and 0 for never; `member`: a name that no
+    other courier has.
+    """
+
+    api: ApiConfig
+    in_flight: int = 4
+    alive: float = 300.0
+    late: float = 600.0
+    pull: float = 0.0
+    member: str | None = None
+    pace: Pace = field(default_factory=Pace)

@@ -89,7 +89,8 @@ def _api_config(settings: Settings, folder: str, own_port: int | None = None) ->
 
 def courier(settings: Settings, health_port: int | None) -> None:
     """Run the courier."""
-    from api.courier import Courier, CourierConfig
+    from api.config import CourierConfig
+    from api.courier import Courier
     from streams.deliveries import SECOND, Pace
 
     service = Courier(
