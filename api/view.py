@@ -123,6 +123,7 @@ class View:
         self._db: Rdict | None = None
         self.lists = Lists(lambda: self.store)
         self._ends: Ends | None = None
+        self._consumer: AIOKafkaConsumer | None = None
         self._positions: dict[TopicPartition, int] = dict.fromkeys(self._all, 0)
         self._waiters: list[tuple[dict[TopicPartition, int], asyncio.Future[None]]] = []
         # What this process wrote and the view has not read yet: marks by key, and where each was written.
@@ -215,7 +216,7 @@ class View:
                 await self._reach({partition: end})
 
     async def _reach(self, ends: dict[TopicPartition, int]) -> None:
-        missing = {partition: end for partition, end in ends.items() if self._positions[partition] < end}
+        missing = {partition: end for partition, end in ends.items() if self._lacks(partition, ends)}
         if not missing:
             return
         waiter = asyncio.get_running_loop().create_future()
@@ -236,9 +237,21 @@ class View:
         try:
             async with asyncio.timeout(2):
                 ends = await self._ends.ask(self._all)
+                if self._consumer is not None:
+                    await self._pass_controls(
+                        self._consumer, [tp for tp in self._all if self._lacks(tp, ends)]
+                    )
         except (KafkaError, OSError, TimeoutError) as error:
             raise LogUnavailableError(f"Kafka did not answer: {error}") from None
         return sum(max(0, ends[partition] - self._positions[partition]) for partition in self._all)
+
+    def _lacks(self, partition: TopicPartition, ends: Mapping[TopicPartition, int]) -> bool:
+        return self._positions[partition] < ends[partition]
+
+    async def _pass_controls(self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
+        """Pass transactions' control records, which move a position without delivering anything."""
+        for partition in partitions:
+            self._positions[partition] = await consumer.position(partition)
 
     # What this process itself has just written
 
@@ -343,7 +356,7 @@ class View:
             consumer.assign(self._all)
             for partition in self._all:
                 consumer.seek(partition, self._positions[partition])
-            self._ends = ends
+            self._ends, self._consumer = ends, consumer
             ready = asyncio.create_task(self._become_ready(first))
             try:
                 while True:
@@ -352,9 +365,8 @@ class View:
                         self._take(batch)
                         read = sum(map(len, batch.values()))
                     if self._waiters:
-                        # Transactions' control records move a position without delivering anything.
-                        for partition in {tp for missing, _ in self._waiters for tp in missing}:
-                            self._positions[partition] = await consumer.position(partition)
+                        waited_for = {tp for missing, _ in self._waiters for tp in missing}
+                        await self._pass_controls(consumer, waited_for)
                         self._wake()
                     if batch and not self._waiters:
                         # Nobody is waiting: let more come, which is much cheaper to read at once.
@@ -362,7 +374,7 @@ class View:
             finally:
                 ready.cancel()
         finally:
-            self._ends = None
+            self._ends = self._consumer = None
             await consumer.stop()
             await asker.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -11,7 +12,10 @@ import sys
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from schemas.records import QuarantineRecord
 from tests.integration.api_helpers import ROOT, Api, Partner, is_success
 
 TEXT = (ROOT / "docs" / "ocpi.md").read_text("utf-8")
@@ -68,3 +72,28 @@ def test_what_it_is_served_with(api: Api) -> None:
     assert "/openapi.json" in httpx.get(f"{api.url}/docs").text
     assert "voltfold_api_requests_total" in httpx.get(f"{api.url}/metrics").text
     assert httpx.get(f"{api.url}/health").json() == {"status": "ok", "view_lag": 0}
+
+
+def test_what_transactions_leave_is_no_lag(api: Api) -> None:
+    """A fact topic that ends with a transaction's control record: there is nothing left to read."""
+
+    async def write() -> None:
+        topic = api.topics.ledger
+        left = QuarantineRecord(
+            topic=topic.name, partition=0, offset=0, reason="none", message="", received_at=None, value=b""
+        )
+        async with (
+            AIOKafkaProducer(bootstrap_servers=api.kafka, transactional_id=topic.name) as producer,
+            producer.transaction(),
+        ):
+            await producer.send_and_wait(topic.name, left.encode(), b"NL*TNM", partition=0)
+
+    @retry(
+        retry=retry_if_exception_type(AssertionError), stop=stop_after_delay(20), wait=wait_fixed(0.1),
+        reraise=True,
+    )  # fmt: skip
+    def nothing_is_left() -> None:
+        assert httpx.get(f"{api.url}/health").json() == {"status": "ok", "view_lag": 0}
+
+    asyncio.run(write())
+    nothing_is_left()
