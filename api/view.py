@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -55,7 +56,8 @@ _TAGS = {**LISTED, REQUESTS: b"R", PULLS: b"P"}
 _FOLDS = {REQUESTS: fold_request, PULLS: fold_pull}
 _OFFSET = b"\x00offset "
 _SOURCE = b"\x00source"
-_BATCH = 500
+_BATCH = 500  # records that are folded without a turn for requests
+_REST = 0.5  # seconds for requests, for each that went into folding, while there is more to fold
 _IDLE_MS = 50
 _NOTES = 100_000
 _SAID = 2_000
@@ -361,16 +363,19 @@ class View:
             try:
                 while True:
                     batch = await consumer.getmany(timeout_ms=_IDLE_MS, max_records=_BATCH)
+                    began = time.perf_counter()
                     if batch:
                         self._take(batch)
-                        read = sum(map(len, batch.values()))
                     if self._waiters:
                         waited_for = {tp for missing, _ in self._waiters for tp in missing}
                         await self._pass_controls(consumer, waited_for)
                         self._wake()
-                    if batch and not self._waiters:
+                    if sum(map(len, batch.values())) == _BATCH:
+                        # There is more, which the consumer has already: it would not pause by itself.
+                        await asyncio.sleep(_REST * (time.perf_counter() - began))
+                    elif batch and not self._waiters:
                         # Nobody is waiting: let more come, which is much cheaper to read at once.
-                        await self._linger(0 if read == _BATCH else self._config.view_linger)
+                        await self._linger(self._config.view_linger)
             finally:
                 ready.cancel()
         finally:

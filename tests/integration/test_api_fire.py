@@ -19,7 +19,9 @@ from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 
+from schemas.records import Event
 from schemas.topics import Topics
 from tests.integration.api_helpers import (
     ROOT,
@@ -517,3 +519,45 @@ def test_partner_add_with_bad_arguments(country: str, party: str, role: str, nam
     assert added.stdout == ""
     assert added.stderr.startswith(f"voltfold: {named}: ")
     assert len(events(api, "parties")) == before
+
+
+def test_requests_have_their_turn_while_the_view_catches_up(broker: str, tmp_path: Path) -> None:
+    """A process that starts on a long log answers health checks from its first records to its last."""
+    topics = Topics(f"t-{uuid.uuid4().hex[:10]}", partitions=3)
+    total = 20_000
+
+    async def write() -> None:
+        await create_topics(broker, topics.all())
+        async with AIOKafkaProducer(
+            bootstrap_servers=broker, linger_ms=5, max_batch_size=1 << 18
+        ) as producer:
+            for number in range(total):
+                name = f"S{number}"
+                body = json.dumps(a_session("2.3.0", name)).encode()
+                event = Event(
+                    id=number.to_bytes(16, "big"), received_at=number, sender="NL*TNM", version="2.3.0",
+                    module="sessions", method="PUT", key=f"NL*TNM*{name}", path=["NL", "TNM", name],
+                    request_id=None, correlation_id=None, body=body,
+                )  # fmt: skip
+                await producer.send(topics.sessions.name, event.encode(), event.key.encode())
+            await producer.flush()
+
+    asyncio.run(write())
+    api = Api(broker, topics, tmp_path).start(ready=False)
+    seen: set[int] = set()
+    try:
+        deadline = time.monotonic() + 120
+        with web(base_url=api.url, timeout=60) as http:
+            while time.monotonic() < deadline:
+                try:
+                    answer = http.get("/health")
+                except httpx.TransportError:
+                    continue  # it does not listen yet
+                if answer.status_code == 200:
+                    break
+                if "view_lag" in answer.json():
+                    seen.add(answer.json()["view_lag"])
+            assert answer.json() == {"status": "ok", "view_lag": 0}
+    finally:
+        api.kill()
+    assert len([lag for lag in seen if 0 < lag < total]) >= 10, sorted(seen)
