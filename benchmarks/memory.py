@@ -141,7 +141,11 @@ async def _read(http: httpx.AsyncClient, api: str, token: str, finished: int, co
         for _ in range(times):
             number = dice.randrange(finished)
             path = f"cdrs/NL/TNM/C{number}" if dice.random() < 0.5 else f"sessions/NL/TNM/S{number}"
-            answer = await http.get(f"{api}/ocpi/2.3.0/receiver/{path}", headers=headers)
+            url = f"{api}/ocpi/2.3.0/receiver/{path}"
+            answer = await http.get(url, headers=headers)
+            while answer.status_code == 503:  # the view is too far behind the updates
+                await asyncio.sleep(int(answer.headers["Retry-After"]))
+                answer = await http.get(url, headers=headers)
             answer.raise_for_status()
 
     await asyncio.gather(*(reader(count // 16) for _ in range(16)))
