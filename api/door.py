@@ -205,10 +205,10 @@ class Door:
         if not self._is_known(call.routing):
             # It may have connected a moment ago.
             await self._view.catch_up(self._parties)
-        if resource.handler == "objects" and not self._is_known(call.routing):
-            refused(resource.module, "receiver")
-            to = party_key(*(call.routing.to or ("", "")))
-            raise Refusal(200, Status.UNKNOWN_RECEIVER, f"OCPI-to-party-id: {to} is not known here")
+            if resource.handler == "objects" and not self._is_known(call.routing):
+                refused(resource.module, "receiver")
+                to = party_key(*(call.routing.to or ("", "")))
+                raise Refusal(200, Status.UNKNOWN_RECEIVER, f"OCPI-to-party-id: {to} is not known here")
         handle = self._handlers[resource.handler]
         if not route.has_body:
             return await _answered(call, handle)

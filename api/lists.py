@@ -81,6 +81,14 @@ class Page(NamedTuple):
     total: int
 
 
+class _Entry(NamedTuple):
+    """An object in the index: in which list, since when (microseconds), and what the list is filtered by."""
+
+    prefix: bytes
+    created: int
+    stamp: bytes
+
+
 class _Change(NamedTuple):
     """An entry of the index that came (`before` is None), went (`after` is None) or was updated."""
 
@@ -165,36 +173,31 @@ class Lists:
         self, module: str, key: str, old: bytes | None, new: bytes | None, writes: WriteBatch
     ) -> None:
         """Keep the index in step with a state, in the same write. Call `written` after it."""
-        before = None if old is None else head(old)
-        after = None if new is None else head(new)
-        if before and after and _place(module, before) == _place(module, after):
-            if _stamp(module, before) != _stamp(module, after):
-                self._put(module, key, before, after, writes)
+        before = None if old is None else _entry(module, head(old))
+        after = None if new is None else _entry(module, head(new))
+        if before and after and before[:2] == after[:2]:
+            if before.stamp != after.stamp:
+                self._put(key, before, after, writes)
             return
         if before:
-            self._put(module, key, before, None, writes)
+            self._put(key, before, None, writes)
         if after:
-            prefix = self._put(module, key, None, after, writes)
-            known = self._newest.get(prefix)
+            self._put(key, None, after, writes)
+            known = self._newest.get(after.prefix)
             if known is None or after.created > known[0]:
-                self._newest[prefix] = (after.created, time.monotonic())
+                self._newest[after.prefix] = (after.created, time.monotonic())
 
-    def _put(
-        self, module: str, key: str, before: Head | None, after: Head | None, writes: WriteBatch
-    ) -> bytes:
+    def _put(self, key: str, before: _Entry | None, after: _Entry | None, writes: WriteBatch) -> None:
         there = before or after
         assert there is not None
-        prefix, created = _place(module, there)
-        position = _number(created) + key.encode()
-        stamp = None if after is None else _stamp(module, after)
-        if stamp is None:
-            writes.delete(prefix + position)
+        position = _number(there.created) + key.encode()
+        if after is None:
+            writes.delete(there.prefix + position)
         else:
-            writes.put(prefix + position, stamp)
+            writes.put(there.prefix + position, after.stamp)
         if self._queries:
-            was = None if before is None else _stamp(module, before)
-            self._changes.append(_Change(prefix, position, was, stamp))
-        return prefix
+            was, stamp = (None if one is None else one.stamp for one in (before, after))
+            self._changes.append(_Change(there.prefix, position, was, stamp))
 
     def written(self) -> None:
         """The changes told of are in the store."""
@@ -323,15 +326,10 @@ def _prefix(module: str, party: str) -> bytes:
     return _INDEX + LISTED[module] + party.encode() + _BETWEEN
 
 
-def _place(module: str, there: Head) -> tuple[bytes, int]:
-    """In which list an object stands, and where."""
-    return _prefix(module, EVERYBODY if module in BROADCAST else there.concerns), there.created
-
-
-def _stamp(module: str, there: Head) -> bytes:
-    """What a list is filtered by: last_updated, and behind it the names of those whom it is for."""
-    names = there.concerns.encode() if module in BROADCAST else b""
-    return _number(there.last_updated) + names
+def _entry(module: str, there: Head) -> _Entry:
+    """Its stamp is last_updated, and behind it the names of those whom alone it is for."""
+    party, names = (EVERYBODY, there.concerns.encode()) if module in BROADCAST else (there.concerns, b"")
+    return _Entry(_prefix(module, party), there.created, _number(there.last_updated) + names)
 
 
 def _number(micros: int) -> bytes:

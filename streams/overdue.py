@@ -45,15 +45,14 @@ def watch(table: Table, session: str, place: int, listed: int | None, swept: int
 
     `listed`: the slot that it was put into last; `swept`: the last slot that was looked through.
     """
-    if listed is None:
-        add(table, place, session)
-    elif swept < listed <= place:
-        return listed  # it is in a slot that will be looked through before it can be overdue
-    elif listed != place:
-        discard(table, listed, session)
-        add(table, place, session)
-    elif not holds(table, place, session):  # it had ended when its slot was looked through
-        add(table, place, session)
+    if listed is not None:
+        if swept < listed <= place:
+            return listed  # it is in a slot that will be looked through before it can be overdue
+        if listed != place:
+            discard(table, listed, session)
+        elif holds(table, place, session):
+            return place  # else it had ended when its slot was looked through
+    add(table, place, session)
     return place
 
 
@@ -66,14 +65,11 @@ def discard(table: Table, hour: int, session: str) -> None:
     """Take a session out of a slot, if it is in there: the slot's last one takes its place."""
     slots = table.read(_slots, "")
     count = slots.get(hour, 0)
-    for number in range(-(-count // _CHUNK)):
-        name = f"{hour}\0{number}"
-        chunk = table.read(_chunks, name)
-        if session in chunk:
-            break
-    else:
+    names = _names(hour, count)
+    name = next((one for one in names if session in table.read(_chunks, one)), None)
+    if name is None:
         return
-    last_name = f"{hour}\0{(count - 1) // _CHUNK}"
+    chunk, last_name = table.read(_chunks, name), names[-1]
     last = table.read(_chunks, last_name)
     chunk[chunk.index(session)] = last[-1]
     table.write(_chunks, name, chunk)
@@ -115,9 +111,14 @@ def sweep(table: Table, since: int | None, until: int, belongs: Callable[[str], 
                     yield session
 
 
+def _names(hour: int, count: int) -> list[str]:
+    """Keys of the chunks of a slot that holds `count` sessions."""
+    return [f"{hour}\0{number}" for number in range(-(-count // _CHUNK))]
+
+
 def _held(table: Table, hour: int, count: int) -> Iterator[str]:
-    for number in range(-(-count // _CHUNK)):
-        yield from table.find(_chunks, f"{hour}\0{number}") or ()
+    for name in _names(hour, count):
+        yield from table.find(_chunks, name) or ()
 
 
 def _replace(table: Table, hour: int, count: int, sessions: list[str]) -> None:
@@ -127,9 +128,8 @@ def _replace(table: Table, hour: int, count: int, sessions: list[str]) -> None:
     if sessions:
         slots[hour] = len(sessions)
     table.write(_slots, "", slots)
-    for number in range(-(-count // _CHUNK)):
+    for number, name in enumerate(_names(hour, count)):
         chunk = sessions[number * _CHUNK : (number + 1) * _CHUNK]
-        name = f"{hour}\0{number}"
         if chunk:
             table.write(_chunks, name, chunk)
         else:
