@@ -7,9 +7,9 @@ hub says of a party that is connected to ourselves is refused: we know better.
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
+from api import clock
 from api.answers import Answer, Refusal, Status, invalid
 from api.calls import Call
 from api.config import ApiConfig
@@ -73,7 +73,7 @@ class ClientInfos:
         sender = call.partner.key
         event = Event(
             id=event_id(sender, HUB_CLIENT_INFO, "PUT", path, body),
-            received_at=time.time_ns() // 1000,
+            received_at=clock.now(),
             sender=sender,
             version=call.version,
             module=HUB_CLIENT_INFO,

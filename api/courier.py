@@ -22,6 +22,7 @@ from itertools import islice
 
 from rocksdict import WriteBatch
 
+from api import clock
 from api.addressed import receiver
 from api.config import CourierConfig
 from api.ingress import Ingress
@@ -42,7 +43,7 @@ from api.turn import Turn
 from api.vault import Vault, key_in
 from api.view import View
 from api.voice import Voice
-from schemas.records import DeliveryRecord, Event
+from schemas.records import Event
 from streams import objects, requests
 from streams.concerns import ADDRESSED
 from streams.deliveries import Mark
@@ -86,7 +87,7 @@ class Courier:
         self._voice = voice = Voice(config.api, self.log, self.view)
         self.stops = Stops(config.api, self.view, self.registry, voice.us, voice.insist)
         self.packer = Packer(config, self.view, self.outbox, self.stops)
-        self._outcomes = Outcomes(config.api, self.view, self.outbox, voice, self._again)
+        self.outcomes = Outcomes(config.api, self.view, self.outbox, voice, self._again)
         self._reachability = Reachability(
             config.api.topics.client_info, self.view, self.registry, self.outbox, voice, self._lanes
         )
@@ -95,7 +96,7 @@ class Courier:
     def health(self) -> dict[str, object]:
         """Whether it delivers (`ready`), and which platforms it cannot reach."""
         return {
-            "ready": self.view.ready.is_set() and self._outcomes.loaded.is_set(),
+            "ready": self.view.ready.is_set() and self.outcomes.loaded.is_set(),
             "delivers": self._turn.is_ours,
             "platforms": len(self._lanes),
             "offline": sorted(name for name, lane in self._lanes.items() if lane.circuit.is_open),
@@ -108,9 +109,9 @@ class Courier:
         self.peers.start()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._outcomes.follow())
+                tasks.create_task(self.outcomes.follow())
                 await self.view.ready.wait()
-                await self._outcomes.loaded.wait()
+                await self.outcomes.loaded.wait()
                 self._find_waiting()
                 self.stops.find()
                 tasks.create_task(self._turn.run())
@@ -224,13 +225,13 @@ class Courier:
         """Say TIMEOUT for requests that got no result in their time."""
         while True:
             await asyncio.sleep(0.2)
-            while self._turn.is_ours and self._deadlines and self._deadlines[0][0] <= _now():
+            while self._turn.is_ours and self._deadlines and self._deadlines[0][0] <= clock.now():
                 _, key = heapq.heappop(self._deadlines)
                 state = self.view.get(requests.MODULE, key)
                 request = None if state is None else requests.load_request(state)
                 if request is None or request.deadline is None:
                     continue
-                if request.deadline > _now():
+                if request.deadline > clock.now():
                     heapq.heappush(self._deadlines, (request.deadline, key))
                     break
                 path = [requests.RESULTED, request.asked.result_kind]
@@ -275,10 +276,6 @@ class Courier:
         """When somebody on a platform spoke last, in micros; 0: not since the start."""
         return max((self._heard.get(role.key, 0) for role in connection.roles), default=0)
 
-    async def settle(self, record: DeliveryRecord) -> None:
-        """Write what became of a delivery, and wait until Kafka has it."""
-        await self._outcomes.settle(record)
-
     def _again(self, connection: str, module: str, key: str) -> None:
         """Somebody wants a delivery once more."""
         if (lane := self._lanes.get(connection)) is not None:
@@ -288,7 +285,3 @@ class Courier:
 
 def _speaks(connection: Connection, sender: str) -> bool:
     return sender == connection.id or any(role.key == sender for role in connection.roles)
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import hmac
 import logging
-import time
 
 from msgspec.structs import replace
 
+from api import clock
 from api.answers import Answer, Refusal, Status
 from api.calls import Call
 from api.config import ApiConfig
@@ -97,7 +97,7 @@ class Credentials:
             log.warning("%s of credentials by %s: %s", call.method, connection.id, error)
             raise Refusal(200, error.status, str(error)) from None
         token = new_token()
-        since = connection.registered_at or time.time_ns() // 1000
+        since = connection.registered_at or clock.now()
         self._vault = self._vault or Vault(key_in(self._config.data))
         done = registered(connection, roles, theirs, found, self._vault, token_digest(token).hex(), since)
         await self._keep(call, done)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -19,7 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from api import stops
+from api import clock, stops
 from api.answers import Answer, Refusal, Status, invalid
 from api.calls import Call
 from api.config import ApiConfig
@@ -286,7 +285,7 @@ class Forwarder:
         said_by = sender or party_key(*self.sender(call))
         event = Event(
             id=event_id(said_by, requests.MODULE, method, [key, *path], body),
-            received_at=time.time_ns() // 1000,
+            received_at=clock.now(),
             sender=said_by,
             version=version,
             module=requests.MODULE,

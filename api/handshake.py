@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from api import clock
 from api.answers import Status
 from api.partners import (
     CONNECTING,
@@ -388,7 +388,7 @@ class Outgoing:
             found = await discover(
                 self._peers, theirs.url, theirs.token, version=found.version, plain=found.plain
             )
-        since = connection.registered_at or time.time_ns() // 1000
+        since = connection.registered_at or clock.now()
         digest = token_digest(token_b).hex()
         done = registered(connection, roles, theirs, found, self._vault, digest, since)
         await self._write(done)

@@ -8,13 +8,13 @@ Nothing that is refused is written.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 from urllib.parse import parse_qs, quote
 
 import msgspec
 from aiokafka import TopicPartition
 
+from api import clock
 from api.answers import Answer, Refusal, Status, invalid
 from api.calls import Call
 from api.config import ApiConfig
@@ -239,7 +239,7 @@ class Ingress:
         said = identifiers if receiver is None else [*identifiers, receiver]
         event = Event(
             id=event_id(sender, module, route.method, said, call.body),
-            received_at=time.time_ns() // 1000,
+            received_at=clock.now(),
             sender=sender,
             version=route.version,
             module=module,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
+from api import clock
 from api.calls import Call
 from api.log import Log
 from api.view import View
@@ -48,7 +48,7 @@ class Keeper:
         said_by, identifiers = party_key(*sender), list(path)
         return Event(
             id=event_id(said_by, module, call.method, identifiers, call.body),
-            received_at=time.time_ns() // 1000,
+            received_at=clock.now(),
             sender=said_by,
             version=call.version,
             module=module,

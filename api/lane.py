@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from api import clock
 from api.config import CourierConfig
 from api.lists import HUB_CLIENT_INFO
 from api.log import LogUnavailableError
 from api.metrics import CIRCUITS, DELIVERIES, DELIVERY_SECONDS
 from api.outbox import Known, Outbox
+from api.outcomes import Outcomes
 from api.packing import Packer
 from api.parcels import Parcel
 from api.partners import Connection, Registry
@@ -49,6 +51,7 @@ class Depot(Protocol):
     peers: Peers
     stops: Stops
     packer: Packer
+    outcomes: Outcomes
 
     @property
     def registry(self) -> Registry:
@@ -56,9 +59,6 @@ class Depot(Protocol):
 
     def heard(self, connection: Connection) -> int:
         """When somebody on a platform spoke last, in micros; 0: not since the start."""
-
-    async def settle(self, record: DeliveryRecord) -> None:
-        """Write what became of a delivery, and wait until Kafka has it."""
 
 
 @dataclass
@@ -83,13 +83,13 @@ class Lane:
         self._config = depot.config
         self._outbox = depot.outbox
         self._name = name
-        self._spoke = _now()  # when it answered last
+        self._spoke = clock.now()  # when it answered last
         self._took = 0  # when it took something last
         self._stumbles = 0
-        self._failed_at = _now()
+        self._failed_at = clock.now()
         self.back_at = 0  # when it came back after one of us was away
         if self._offline_before():
-            self.circuit = Circuit(opened_at=_now())
+            self.circuit = Circuit(opened_at=clock.now())
 
     async def run(self) -> None:
         """Deliver, or knock, until cancelled."""
@@ -117,7 +117,7 @@ class Lane:
         if connection is None:
             await asyncio.sleep(1)
             return
-        now = _now()
+        now = clock.now()
         # Whoever speaks to us is there, and may be asked before the pause is over.
         spoke = self.circuit.is_open and self._depot.heard(connection) > self._failed_at + 2 * SECOND
         if not self.circuit.permits(now) and not spoke:
@@ -132,7 +132,7 @@ class Lane:
             await self._send(connection, group)
             return
         self.wanted.clear()
-        if not self._next(_now())[0]:
+        if not self._next(clock.now())[0]:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(wait, self._config.alive)):
                     await self.wanted.wait()
@@ -179,16 +179,16 @@ class Lane:
         if self.circuit.is_open:
             log.info("%s can be reached again", self._name)
         if self.circuit.is_open or not self.known:  # it was away, or we were
-            self.back_at = _now()
-        self._spoke = _now()
+            self.back_at = clock.now()
+        self._spoke = clock.now()
         self.circuit = self.circuit.passed(self._spoke)
         self.known = True
         CIRCUITS.labels(self._name).set(0)
 
     def _failed(self, why: str) -> None:
-        self._failed_at = _now()
+        self._failed_at = clock.now()
         was_open = self.circuit.is_open
-        self.circuit = self.circuit.failed(_now(), random.random(), self._config.pace)
+        self.circuit = self.circuit.failed(clock.now(), random.random(), self._config.pace)
         if self.circuit.is_open:
             self.known = True
             CIRCUITS.labels(self._name).set(1)
@@ -197,7 +197,7 @@ class Lane:
 
     def _busy(self, error: RefusedError) -> None:
         asked = int((error.retry_after or 1.0) * SECOND)
-        self._spoke = _now()
+        self._spoke = clock.now()
         self.circuit = self.circuit.held(self._spoke, min(asked, 600 * SECOND))
         self.known = True
         CIRCUITS.labels(self._name).set(0)
@@ -231,15 +231,15 @@ class Lane:
             # It is there, so it is the objects that it stumbles over.
             self._stumbles += 1
             pause = backoff(self._stumbles, random.random(), self._config.pace)
-            self.circuit = self.circuit.held(_now(), pause)
+            self.circuit = self.circuit.held(clock.now(), pause)
         for mark in down:
             self._wait_with(mark)
 
     def _wait_with(self, mark: Mark) -> None:
         """Let others go before an object on which the platform breaks off, and takes its time over it."""
-        trouble = self.trouble.setdefault(mark.identity, _Trouble(since=_now()))
+        trouble = self.trouble.setdefault(mark.identity, _Trouble(since=clock.now()))
         trouble.attempts += 1
-        trouble.again_at = _now() + backoff(trouble.attempts, random.random(), self._config.pace)
+        trouble.again_at = clock.now() + backoff(trouble.attempts, random.random(), self._config.pace)
 
     async def _deliver(self, connection: Connection, mark: Mark) -> PeerError | None:
         """Deliver one object as it is now; the error when it is to be tried again, or was refused."""
@@ -271,7 +271,7 @@ class Lane:
             if verdict is Verdict.STUMBLED:
                 trouble.attempts += 1
             elif verdict is Verdict.ACCEPTED:
-                self._took = _now()
+                self._took = clock.now()
             outcome = gives_up(
                 Verdict.STUMBLED if verdict is Verdict.DOWN and self._took > trouble.since else verdict,
                 trouble.attempts,
@@ -283,7 +283,7 @@ class Lane:
                 self.trouble.pop(mark.identity, None)
             elif verdict is Verdict.STUMBLED:
                 pause = backoff(trouble.attempts, random.random(), self._config.pace)
-                trouble.again_at = _now() + pause
+                trouble.again_at = clock.now() + pause
                 self.trouble[mark.identity] = trouble
             return error
         finally:
@@ -342,9 +342,9 @@ class Lane:
             ocpi=ocpi,
             message=message,
             since=mark.since,
-            at=_now(),
+            at=clock.now(),
         )
-        await self._depot.settle(record)
+        await self._depot.outcomes.settle(record)
         self._outbox.done(mark, Known(outcome, sent))
         if outcome is not Outcome.DELIVERED:
             log.warning("%s did not take %s %s (%s): %s", self._name, mark.module, mark.key, outcome, message)
@@ -361,7 +361,3 @@ def _codes(error: PeerError | None) -> tuple[int | None, int | None]:
     if isinstance(error, RefusedError):
         return error.http, error.ocpi
     return (error.http, None) if isinstance(error, MalformedError) else (None, None)
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

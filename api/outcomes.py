@@ -9,13 +9,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
 
 from api.config import ApiConfig
 from api.outbox import Known, Outbox
 from api.view import View
 from api.voice import Voice
 from schemas.codec import UnknownSchemaError
+from schemas.partitioner import key_hash
 from schemas.records import DeliveryRecord
 from streams.deliveries import Mark, record_key
 
@@ -40,7 +40,7 @@ class Outcomes:
         """Write what became of a delivery, and wait until Kafka has it."""
         topic = self._config.topics.outbound
         key = record_key(record.connection, record.module, record.key)
-        partition = TopicPartition(topic.name, (murmur2(key.encode()) & 0x7FFFFFFF) % topic.partitions)
+        partition = TopicPartition(topic.name, key_hash(key.encode()) % topic.partitions)
         await self._voice.insist_on(partition, key, record.encode())
 
     async def follow(self) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import msgspec
 
+from api import clock
 from api.addressed import parcel_of, receiver
 from api.config import CourierConfig
 from api.outbox import Outbox
@@ -15,6 +15,7 @@ from api.partners import Connection
 from api.peer import Routing
 from api.stops import Stops
 from api.view import View
+from schemas.keys import party_of
 from schemas.ocpi import wire
 from streams import objects, requests
 from streams.concerns import ADDRESSED
@@ -93,7 +94,7 @@ class Packer:
         before = self._outbox.known(mark)
         if before is not None and before.digest == now:
             return None
-        if _now() - (request.resulted_at or 0) > self._config.late * SECOND:
+        if clock.now() - (request.resulted_at or 0) > self._config.late * SECOND:
             return Outcome.EXPIRED, now
         kind = request.asked.result_kind
         try:
@@ -103,7 +104,7 @@ class Packer:
             return Outcome.UNSUPPORTED, now
         routing = None
         if connection.version != "2.1.1":
-            routing = Routing(_party(request.asked.to_party), _party(request.asked.from_party))
+            routing = Routing(party_of(request.asked.to_party), party_of(request.asked.from_party))
         return Parcel("POST", request.asked.response_url, body, routing), now
 
 
@@ -113,12 +114,3 @@ class Gone(msgspec.Struct):
     country_code: str
     party_id: str
     id: str
-
-
-def _party(key: str) -> tuple[str, str]:
-    country, _, party = key.partition("*")
-    return country, party
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

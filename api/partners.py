@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from api import clock
 from schemas.keys import party_key
 from schemas.records import Event, event_id
 from schemas.topics import Topics
@@ -298,8 +299,10 @@ class Registry:
         nobody else has.
         """
         name = hashlib.blake2b(authorization, digest_size=32, key=self._key).digest()
-        partner = self._found.get(name) or self._search(authorization)
-        if partner is not None and name not in self._found:
+        if (known := self._found.get(name)) is not None:
+            return known
+        partner = self._search(authorization)
+        if partner is not None:
             if len(self._found) >= _FOUND:
                 self._found.clear()
             self._found[name] = partner
@@ -380,7 +383,7 @@ def connection_event(connection: Connection, *, sender: str = OPERATOR, method: 
     path = [connection.id]
     return Event(
         id=event_id(sender, MODULE, method, path, body),
-        received_at=time.time_ns() // 1000,
+        received_at=clock.now(),
         sender=sender,
         version="",
         module=MODULE,

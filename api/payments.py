@@ -21,7 +21,7 @@ from api.log import Log
 from api.parties import Parties
 from api.partners import Registry
 from api.view import View
-from schemas.keys import object_key, party_key
+from schemas.keys import object_key, party_key, party_of
 from schemas.ocpi import wire
 from schemas.ocpi.payments import NewTerminal, TerminalUpdate
 from schemas.payments import payment_key
@@ -71,11 +71,11 @@ class Payments:
     ) -> Party | tuple[()]:
         """Whom a terminal is for, as far as it can be told."""
         if (wanted := self._parties.wanted(call)) is not None:
-            return _party(wanted)
+            return party_of(wanted)
         if new.country_code and new.party_id:
             return new.country_code, new.party_id
         if state is not None and (known := objects.head(state).concerns) != NOBODY:
-            return _party(known)
+            return party_of(known)
         for name in (new.terminal_id, new.reference or ""):
             if name and (operator := await self._behind(_ACTIVATION, provider, name)):
                 return operator
@@ -126,7 +126,7 @@ class Payments:
                 200, Status.NOT_ENOUGH_INFORMATION,
                 "say in OCPI-to-party-id which payment terminal provider this is for",
             )  # fmt: skip
-        provider, operator = _party(providers[0]), self._forwarder.sender(call)
+        provider, operator = party_of(providers[0]), self._forwarder.sender(call)
         body = wire.encode("terminal_update", call.version, wanted)
         await self._ask(call, provider, operator, "terminals/activate", body)
         name = wanted.terminal_id or f"#{wanted.reference or ''}"
@@ -174,9 +174,9 @@ class Payments:
         state = await self._state(MODULE, key)
         operator: Party | tuple[()] = ()
         if (wanted := self._parties.wanted(call)) is not None:
-            operator = _party(wanted)
+            operator = party_of(wanted)
         elif state is not None and (known := objects.head(state).concerns) != NOBODY:
-            operator = _party(known)
+            operator = party_of(known)
         else:
             operator = await self._behind(_AUTHORIZATION, provider, found.authorization_reference)
         if state is not None:
@@ -218,7 +218,7 @@ class Payments:
         """The operator behind an activation or an authorization, as all API processes know it."""
         await self._view.catch_up(self._view.partitions(self._topics.commands))
         memory = self._forwarder.behind(what, provider, name)
-        return () if memory is None else _party(memory.party)
+        return () if memory is None else party_of(memory.party)
 
     async def _state(self, module: str, key: str) -> bytes | None:
         topic = self._topics.terminals if module == terminals.MODULE else self._topics.payments
@@ -234,7 +234,7 @@ class Payments:
         callers = self._parties.behind(call, call.route.resource.callers)
         found = []
         for owner in self._parties.owners(call, "PTP"):
-            provider = _party(owner)
+            provider = party_of(owner)
             state = await self._state(module, object_key(*provider, call.ids[0]))
             if state is not None and objects.head(state).concerns in callers:
                 found.append((provider, state))
@@ -249,11 +249,6 @@ class Payments:
 
 
 MODULE_ID = "payments"
-
-
-def _party(key: str) -> Party:
-    country, _, party = key.partition("*")
-    return country, party
 
 
 def _unknown(call: Call) -> Refusal:

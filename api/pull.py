@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from api import clock
 from api.answers import Refusal
 from api.calls import Call
 from api.ingress import Ingress
@@ -25,7 +26,7 @@ from api.peer import Page, PeerError, Peers, Routing, with_query
 from api.routes import ROUTES, Route
 from api.vault import SealError, Vault
 from api.view import View
-from schemas.keys import object_key
+from schemas.keys import object_key, party_of
 from schemas.ocpi import wire
 from schemas.records import micros, moment
 from streams import objects
@@ -118,7 +119,7 @@ class Puller:
             token = self._vault.open(connection.their_token)
             first = with_query(url, date_from=pull.since, limit=str(_PAGE))
             if pull.state != RUNNING:
-                pull = msgspec.structs.replace(pull, state=RUNNING, began=pull.began or _now())
+                pull = msgspec.structs.replace(pull, state=RUNNING, began=pull.began or clock.now())
             told = 0.0
             for party in asked(connection, pull.module):
                 if pull.party is not None and party < pull.party:
@@ -127,7 +128,7 @@ class Puller:
                     await self._ingress.catch_up(self._push[connection.version or "", pull.module])
                 start = pull.next_url if pull.next_url and pull.party in (None, party) else first
                 pull = msgspec.structs.replace(pull, party=party, next_url=start)
-                routing = Routing(self._party, _party(party)) if party else None
+                routing = Routing(self._party, party_of(party)) if party else None
                 pages = self._peers.pages(start, token, plain=connection.plain_token, routing=routing)
                 async for page in pages:
                     pull = await self._take(pull, page, partner)
@@ -141,13 +142,13 @@ class Puller:
 
     def _over(self, pull: Pull, state: str, error: str | None = None) -> Pull:
         if state == FAILED:
-            return msgspec.structs.replace(pull, state=state, error=error, at=_now())
+            return msgspec.structs.replace(pull, state=state, error=error, at=clock.now())
         # What changes while pages are read may lie on one that was read before: so not from the newest that
         # was seen, if that is newer than the first page.
         newest = None if pull.newest is None else _stamp(pull.newest)
         reached = min(pull.began, pull.began if newest is None else newest) - _OVERLAP
         return msgspec.structs.replace(
-            pull, state=state, party=None, next_url=None, error=None, at=_now(), reached=_text(reached)
+            pull, state=state, party=None, next_url=None, error=None, at=clock.now(), reached=_text(reached)
         )
 
     async def _take(self, pull: Pull, page: Page, partner: Partner) -> Pull:
@@ -170,7 +171,7 @@ class Puller:
             known=pull.known + counts["known"],
             refused=pull.refused + counts["refused"],
             total=page.total,
-            at=_now(),
+            at=clock.now(),
         )
 
     async def _put(self, pull: Pull, item: bytes, partner: Partner) -> tuple[str, int | None]:
@@ -210,15 +211,6 @@ class Puller:
             return False
         known = objects.load(module, state)
         return bool(known == found or (module != "cdrs" and known.last_updated > found.last_updated))
-
-
-def _party(key: str) -> tuple[str, str]:
-    country, _, party = key.partition("*")
-    return country, party
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
 
 
 def _stamp(text: str | None) -> int | None:

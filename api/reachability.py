@@ -6,10 +6,10 @@ Spec: mod_hub_client_info. Our own ground for it is what became of the requests 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping
 from typing import Any
 
+from api import clock
 from api.lane import Lane
 from api.lists import HUB_CLIENT_INFO
 from api.log import LogUnavailableError
@@ -61,7 +61,7 @@ class Reachability:
                 or addressee(connection, HUB_CLIENT_INFO, info) is None
             ):
                 continue
-            mark = Mark(connection.id, _now(), HUB_CLIENT_INFO, key)
+            mark = Mark(connection.id, clock.now(), HUB_CLIENT_INFO, key)
             known = self._outbox.known(mark)
             if known is None or known.digest != digest(objects.body(state)):
                 self._outbox.mark_now(mark)
@@ -73,7 +73,7 @@ class Reachability:
             state = self._view.get(HUB_CLIENT_INFO, key)
             if state is not None and objects.load(HUB_CLIENT_INFO, state).status == status:
                 continue
-            now = _now()
+            now = clock.now()
             info = ClientInfo(
                 party_id=role.party_id,
                 country_code=role.country_code,
@@ -116,7 +116,3 @@ class Reachability:
         if connection.stage == UNREGISTERED:
             return ConnectionStatus.SUSPENDED
         return ConnectionStatus.PLANNED if connection.stage == INVITED else None
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from api import clock
 from api.config import CourierConfig
 from api.lane import Lane
 from api.log import LogUnavailableError
@@ -83,17 +83,17 @@ class Rounds:
         if last.state == pulls.FAILED:
             if not (last.error or "").startswith("HTTP 4"):  # that would be answered the same again
                 pause = min(pause, 300 * SECOND)
-            return _now() - last.at > pause
-        return _now() - max(last.at, self._heard(connection)) > pause
+            return clock.now() - last.at > pause
+        return clock.now() - max(last.at, self._heard(connection)) > pause
 
     async def _ask(self, connection: str, module: str, last: pulls.Pull | None) -> None:
         """Ask for a pull of what has changed since the last one; of one that failed, for the rest of it."""
-        run = digest(f"{connection} {module} {_now()}".encode()).hex()
+        run = digest(f"{connection} {module} {clock.now()}".encode()).hex()
         if last is not None and last.state == pulls.FAILED:
-            pull = msgspec.structs.replace(last, run=run, state=pulls.ASKED, error=None, at=_now())
+            pull = msgspec.structs.replace(last, run=run, state=pulls.ASKED, error=None, at=clock.now())
         else:
             since = None if last is None else last.reached
-            pull = pulls.Pull(connection, module, run, pulls.ASKED, since=since, at=_now())
+            pull = pulls.Pull(connection, module, run, pulls.ASKED, since=since, at=clock.now())
         with contextlib.suppress(LogUnavailableError):
             await self._tell(pull)
 
@@ -111,7 +111,7 @@ class Rounds:
             await asyncio.sleep(1)
         except Exception:
             log.exception("the pull of %s stumbled", key)
-            failed = msgspec.structs.replace(pull, state=pulls.FAILED, error="a defect", at=_now())
+            failed = msgspec.structs.replace(pull, state=pulls.FAILED, error="a defect", at=clock.now())
             with contextlib.suppress(LogUnavailableError):
                 await self._tell(failed)
         finally:
@@ -128,7 +128,3 @@ class Rounds:
         """Stop what is under way: whoever has the turn next goes on there."""
         for task in self._pulls.values():
             task.cancel()
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

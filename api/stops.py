@@ -11,17 +11,17 @@ on their way. Only then is it sent again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from api import clock
 from api.config import ApiConfig
 from api.parcels import Parcel
 from api.partners import Connection, Registry
 from api.peer import MalformedError, Reply, Routing
 from api.view import View
-from schemas.keys import object_key
+from schemas.keys import object_key, party_of
 from schemas.ocpi import wire
 from schemas.ocpi.requests import StopSession
 from schemas.records import Event, event_id
@@ -44,7 +44,7 @@ def told(request: Request, what: str, result: str, sender: str) -> Event:
     body = msgspec.json.encode({"result": result})
     return Event(
         id=event_id(sender, MODULE_OF_RESULTS, "POST", [payment, *path], body),
-        received_at=_now(),
+        received_at=clock.now(),
         sender=sender,
         version="2.3.0",
         module=MODULE_OF_RESULTS,
@@ -59,7 +59,7 @@ def told(request: Request, what: str, result: str, sender: str) -> Event:
 
 def session_of(request: Request) -> str:
     """Key of the session that is to be stopped."""
-    return object_key(*_party(request.asked.to_party), request.asked.target)
+    return object_key(*party_of(request.asked.to_party), request.asked.target)
 
 
 class Stops:
@@ -92,7 +92,7 @@ class Stops:
 
     def platform(self, request: Request) -> Connection | None:
         """Where the operator can be asked: its platform, or the hub that it is behind."""
-        connection = self._registry.by_party(*_party(request.asked.to_party))
+        connection = self._registry.by_party(*party_of(request.asked.to_party))
         if connection is None:
             hubs = [one for one in self._registry.reachable() if one.is_hub]
             connection = hubs[0] if len(hubs) == 1 else None
@@ -122,7 +122,7 @@ class Stops:
         body = wire.encode("stop_session", version, StopSession(response_url=back, session_id=asked.target))
         routing = None
         if version != "2.1.1":
-            routing = Routing(_party(asked.from_party), _party(asked.to_party))
+            routing = Routing(party_of(asked.from_party), party_of(asked.to_party))
         return Parcel("POST", f"{url.rstrip('/')}/{asked.name}", body, routing)
 
     def _is_going(self, request: Request) -> bool:
@@ -161,8 +161,8 @@ class Stops:
     async def _tell(self, request: Request, path: list[str], body: bytes, sender: str | None = None) -> None:
         said_by = sender or self._us
         event = Event(
-            id=event_id(said_by, requests.MODULE, "PUT", [request.id, *path, str(_now())], body),
-            received_at=_now(),
+            id=event_id(said_by, requests.MODULE, "PUT", [request.id, *path, str(clock.now())], body),
+            received_at=clock.now(),
             sender=said_by,
             version="2.3.0",
             module=requests.MODULE,
@@ -179,12 +179,3 @@ class Stops:
 def is_open(request: Request) -> bool:
     """Whether it is one of ours that is still to be asked for."""
     return request.asked.is_ours and request.answer is None and request.result is None
-
-
-def _party(key: str) -> tuple[str, str]:
-    country, _, party = key.partition("*")
-    return country, party
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

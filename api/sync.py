@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from api import clock
 from api.partners import OPERATOR, REGISTERED, Connection, read_registry
 from api.pull import modules_of
 from schemas.records import Event, event_id
@@ -67,7 +68,7 @@ def _modules(connection: Connection, module: str | None) -> list[str]:
 async def _ask(kafka: str, topics: Topics, wanted: Iterable[Pull]) -> None:
     async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True) as producer:
         for pull in wanted:
-            pull = msgspec.structs.replace(pull, at=time.time_ns() // 1000)
+            pull = msgspec.structs.replace(pull, at=clock.now())
             key, path, body = pulls.pull_key(pull.connection, pull.module), [pull.module], pulls.dump(pull)
             event = Event(
                 id=event_id(OPERATOR, pulls.MODULE, "PUT", [key], body),

@@ -15,14 +15,12 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
 from rocksdict import (
     BlockBasedOptions,
     Cache,
@@ -39,6 +37,7 @@ from api.partners import MODULE as PARTIES
 from api.partners import Registry
 from schemas.codec import UnknownSchemaError, name_of
 from schemas.keys import object_key
+from schemas.partitioner import key_hash
 from schemas.records import Event
 from schemas.topics import Topic
 from streams import objects
@@ -188,7 +187,7 @@ class View:
     def partition(self, topic: Topic, key: str) -> TopicPartition:
         """The partition that Kafka's default partitioner gives a key."""
         partitions = self._partitions[topic.name]
-        return partitions[_hash(key) % len(partitions)]
+        return partitions[key_hash(key.encode()) % len(partitions)]
 
     def partitions(self, topic: Topic) -> list[TopicPartition]:
         """All partitions of a fact topic."""
@@ -464,13 +463,6 @@ class View:
             else:
                 waiter.set_result(None)
         self._waiters = waiting
-
-
-@lru_cache(20_000)
-def _hash(key: str) -> int:
-    """Kafka's hash of a key, which takes long to reckon in Python, and objects come more than once."""
-    found: int = murmur2(key.encode()) & 0x7FFFFFFF
-    return found
 
 
 def _name(partition: TopicPartition) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from aiokafka import TopicPartition
 
+from api import clock
 from api.config import ApiConfig
 from api.log import Log, LogUnavailableError
 from api.view import View
@@ -30,7 +30,7 @@ class Voice:
         """An event of our party's, not written yet."""
         return Event(
             id=event_id(self.us, module, "PUT", [key, *path], body),
-            received_at=_now(),
+            received_at=clock.now(),
             sender=self.us,
             version="2.3.0",
             module=module,
@@ -63,7 +63,3 @@ class Voice:
                 delay = min(2 * delay, 5.0)
             else:
                 return
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -11,6 +11,12 @@ def party_key(country_code: str, party_id: str) -> str:
     return f"{country_code}*{party_id}".upper()
 
 
+def party_of(key: str) -> tuple[str, str]:
+    """Country code and party id of a party's key; empty ones of an empty key."""
+    country_code, _, party_id = key.partition("*")
+    return country_code, party_id
+
+
 def object_key(country_code: str, party_id: str, *ids: str) -> str:
     """`CC*PID*ID`, further identifiers behind it."""
     return "*".join((country_code, party_id, *ids)).upper()

@@ -22,15 +22,14 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
+from schemas.partitioner import key_hash
 from streams import metrics
 from streams.folding import Fact, Fold, Gauges, Output
 from streams.runner import BATCH_RECORDS, Runner, Source
@@ -58,12 +57,6 @@ class Place:
     """How many partitions each output topic has."""
     restoring: asyncio.Semaphore
     """How many of them restore their states at once."""
-
-
-@lru_cache(maxsize=16_384)
-def _hash(key: bytes) -> int:
-    found: int = murmur2(key) & 0x7FFFFFFF
-    return found
 
 
 class PartitionProcessor(Runner):
@@ -179,7 +172,7 @@ class PartitionProcessor(Runner):
         }
         partitions = self._place.partitions
         for topic, key, value in outputs:
-            target = TopicPartition(topic, _hash(key) % partitions[topic])
+            target = TopicPartition(topic, key_hash(key) % partitions[topic])
             targets.setdefault(target, []).append((key, value))
         return targets
 
